@@ -1,0 +1,111 @@
+# Every target makes the environment that it needs: only Python 3.11 to 3.13 and make have to be there.
+# `make help` lists them. Variables that can be set on the command line:
+#   PYTHON      the interpreter for the environments, e.g. PYTHON=python3.12
+#   VENV        where the environment stands; VENV_TORCH, where the one with torch stands
+#   TORCH_PIP   options of pip for torch. On Linux the package index hands out the CUDA build (several
+#               gigabytes); TORCH_PIP="--index-url https://download.pytorch.org/whl/cpu" takes the CPU's.
+#   PYTEST_ARGS options of pytest, e.g. PYTEST_ARGS="-k concat"
+
+# The first of these that is 3.11, 3.12 or 3.13 is taken.
+PYTHON ?= python3 python3.13 python3.12 python3.11
+VENV ?= .venv
+VENV_TORCH ?= .venv-torch
+TORCH_PIP ?=
+PYTEST_ARGS ?=
+
+with_extras := .[test,jax,examples]
+pytest = $(1)/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help demo test test-torch test-all doctest lint format types wheel wheel-check clean
+
+help:  ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /|/' | awk -F'|' '{ printf "%-12s %s\n", $$1, $$2 }'
+
+demo: $(VENV)/.core  ## Train, evaluate and export the date model: a few minutes on two cores
+	KERAS_BACKEND=tensorflow TF_CPP_MIN_LOG_LEVEL=3 $(VENV)/bin/python examples/dates.py
+
+test: doctest  ## Run the tests: all on TensorFlow, those of the layers, search and models on JAX
+	KERAS_BACKEND=tensorflow $(call pytest,$(VENV)) $(PYTEST_ARGS)
+	KERAS_BACKEND=jax $(call pytest,$(VENV)) $(PYTEST_ARGS)
+	KERAS_BACKEND=jax JAX_ENABLE_X64=1 $(call pytest,$(VENV)) $(PYTEST_ARGS)
+
+test-torch: $(VENV_TORCH)/.test  ## Run the tests of the layers, search and models on torch, with no TensorFlow there
+	KERAS_BACKEND=torch $(call pytest,$(VENV_TORCH)) $(PYTEST_ARGS)
+
+test-all: lint types wheel-check test test-torch  ## Run every check
+
+doctest: $(VENV)/.test  ## Run the examples in the docstrings
+	KERAS_BACKEND=tensorflow TF_CPP_MIN_LOG_LEVEL=2 $(VENV)/bin/python -m pytest --doctest-modules keras_luong
+
+lint: $(VENV)/.test  ## Check style and format
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+format: $(VENV)/.test  ## Mend style and format where a tool can
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+types: $(VENV)/.test  ## Check the types
+	$(VENV)/bin/mypy
+
+wheel: $(VENV)/.test  ## Build the wheel and the source archive into dist/
+	$(VENV)/bin/python -m build
+
+wheel-check: $(VENV)/.test  ## Build the wheel, install it in a fresh environment, import it there
+	$(VENV)/bin/python -m pytest -m wheel tests/test_wheel.py
+
+clean:  ## Remove the environments, caches and built archives; trained models stay
+	rm -rf $(VENV) $(VENV_TORCH) dist build .mypy_cache .pytest_cache .ruff_cache
+	find keras_luong examples tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Set-up. A stamp in each environment says what stands in it; a newer pyproject.toml makes it stale.
+
+# $(call environment,folder): an environment with uv in it, where uv is not to be had elsewhere.
+define environment
+	@found=; for python in $(PYTHON); do \
+		if $$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; \
+		then found=$$python; break; fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+		echo "keras_luong needs Python 3.11, 3.12 or 3.13 and found none; tried: $(PYTHON)." >&2; \
+		echo "Name one: make <target> PYTHON=/path/to/python3.12" >&2; exit 1; \
+	fi; \
+	echo "Making $(1) with $$($$found --version)"; \
+	$$found -m venv $(1) || { \
+		echo "$$found has no working venv module; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; \
+	}
+	@command -v uv >/dev/null || $(1)/bin/python -m pip install --quiet --disable-pip-version-check uv \
+		|| echo "uv is not to be had; pip does its work, more slowly"
+	@touch $@
+endef
+
+# $(call install,folder,arguments): with uv, else with pip (which may know of an index that uv does not).
+define install
+	@if uv=$$(command -v uv || command -v $(1)/bin/uv) && echo "uv pip install $(2)" \
+		&& "$$uv" pip install --python $(1)/bin/python $(2); \
+	then :; else echo "pip install $(2)" && $(1)/bin/python -m pip install $(2); fi
+endef
+
+$(VENV)/.made:
+	$(call environment,$(VENV))
+
+$(VENV)/.core: $(VENV)/.made pyproject.toml
+	$(call install,$(VENV),--editable .)
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.made pyproject.toml
+	$(call install,$(VENV),--editable '$(with_extras)')
+	@touch $@ $(VENV)/.core
+
+$(VENV_TORCH)/.made:
+	$(call environment,$(VENV_TORCH))
+
+# Without the package's dependencies: what runs on torch must run where TensorFlow is not. pip, since
+# uv takes no CPU build from a folder of wheels that only pip's configuration names.
+$(VENV_TORCH)/.test: $(VENV_TORCH)/.made pyproject.toml
+	$(VENV_TORCH)/bin/python -m pip install --disable-pip-version-check $(TORCH_PIP) 'torch>=2.13,<2.14'
+	$(call install,$(VENV_TORCH),keras numpy pytest pytest-xdist)
+	$(call install,$(VENV_TORCH),--no-deps --editable .)
+	@touch $@

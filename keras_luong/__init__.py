@@ -1,0 +1,52 @@
+"""Attention sequence-to-sequence models for Keras 3.
+
+Layers, models and searches need Keras and any of its backends. What handles text, training and
+serving needs TensorFlow and is imported when it is first asked for.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from keras_luong.layers import AttentionDecoder, AttentionDecoderCell, LuongAttention
+from keras_luong.models import Seq2Seq, luong_seq2seq, rnn_encoder
+
+if TYPE_CHECKING:
+    from keras_luong.serving import Translator
+    from keras_luong.text import SubwordTokenizer, read_pairs
+    from keras_luong.training import AlignmentImages, MaskedCrossentropy, TokenAccuracy
+
+__version__ = "0.1.0"
+
+_LAZY = {
+    "AlignmentImages": "training",
+    "MaskedCrossentropy": "training",
+    "SubwordTokenizer": "text",
+    "TokenAccuracy": "training",
+    "Translator": "serving",
+    "read_pairs": "text",
+}
+
+__all__ = [
+    "AlignmentImages",
+    "AttentionDecoder",
+    "AttentionDecoderCell",
+    "LuongAttention",
+    "MaskedCrossentropy",
+    "Seq2Seq",
+    "SubwordTokenizer",
+    "TokenAccuracy",
+    "Translator",
+    "luong_seq2seq",
+    "read_pairs",
+    "rnn_encoder",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

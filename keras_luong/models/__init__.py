@@ -1,0 +1,7 @@
+"""Models in the functional API."""
+
+from keras_luong.models.encoders import rnn_encoder
+from keras_luong.models.luong_seq2seq import luong_seq2seq
+from keras_luong.models.seq2seq import Seq2Seq
+
+__all__ = ["Seq2Seq", "luong_seq2seq", "rnn_encoder"]

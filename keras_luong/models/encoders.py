@@ -1,0 +1,90 @@
+"""Recurrent encoders in the functional API, with the bridge to a decoder's initial state."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+_LAYERS = {"lstm": keras.layers.LSTM, "gru": keras.layers.GRU}
+
+
+def rnn_encoder(
+    vocabulary_size: int,
+    embedding_dim: int,
+    units: int,
+    *,
+    state_sizes: Sequence[int] = (),
+    cell: str = "lstm",
+    num_layers: int = 1,
+    bidirectional: bool = True,
+    residual: bool = False,
+    dropout: float = 0.0,
+    name: str = "encoder",
+) -> keras.Model:
+    """Embedding, a stack of recurrent layers, and a bridge: source ids to memory and states.
+
+    The bridge makes each of the decoder's initial states as `tanh(W [final states] + b)` from the
+    final states of the last layer, both directions.
+
+    Args:
+        vocabulary_size: Number of source ids; 0 is padding.
+        embedding_dim: Depth of the embedding.
+        units: Depth of each layer, per direction.
+        state_sizes: Depths of the decoder's states, flat, such as `[512, 512]` for an
+            `LSTMCell(512)`. Empty for a decoder that starts with zeros.
+        cell: `"lstm"` or `"gru"`.
+        num_layers: Number of recurrent layers.
+        bidirectional: Whether every layer reads both ways; its depth doubles.
+        residual: Whether layers after the first add their input to their output.
+        dropout: Fraction dropped from the input of every layer in training.
+        name: The model's name.
+
+    Returns:
+        A functional `keras.Model`: ids `(batch, source length)` to a list of the memory `(batch,
+        source length, depth)` and one `(batch, size)` for each of `state_sizes`.
+
+    Raises:
+        ValueError: For an unknown cell or sizes below 1.
+
+    Example:
+
+    >>> import numpy as np
+    >>> encoder = rnn_encoder(100, 8, 16, state_sizes=[32, 32])
+    >>> print([tuple(part.shape) for part in encoder(np.array([[5, 6, 7, 0]]))])
+    [(1, 4, 32), (1, 32), (1, 32)]
+    """
+    if cell not in _LAYERS:
+        raise ValueError(f"cell must be one of {sorted(_LAYERS)}. Received: {cell!r}")
+    sizes = {"vocabulary_size": vocabulary_size, "embedding_dim": embedding_dim, "units": units}
+    for what, size in {**sizes, "num_layers": num_layers}.items():
+        if size < 1:
+            raise ValueError(f"{what} must be at least 1. Received: {size}")
+    source = keras.Input((None,), dtype="int32", name="source")
+    memory = keras.layers.Embedding(
+        vocabulary_size, embedding_dim, mask_zero=True, name="source_embedding"
+    )(source)
+    states: list[Any] = []
+    for index in range(num_layers):
+        inputs = keras.layers.Dropout(dropout, name=f"dropout_{index}")(memory)
+        layer = _layer(cell, units, bidirectional, name=f"{cell}_{index}")
+        outputs, *states = layer(inputs)
+        memory = keras.layers.Add()([memory, outputs]) if residual and index else outputs
+    return keras.Model(source, [memory, *_bridge(states, state_sizes)], name=name)
+
+
+def _layer(cell: str, units: int, bidirectional: bool, name: str) -> keras.layers.Layer:
+    # cuDNN would switch XLA off for the whole model, and a GPU kernel into the export.
+    layer = _LAYERS[cell](
+        units, return_sequences=True, return_state=True, use_cudnn=False, name=name
+    )
+    return keras.layers.Bidirectional(layer, name=f"both_{name}") if bidirectional else layer
+
+
+def _bridge(states: list[Any], state_sizes: Sequence[int]) -> list[Any]:
+    if not state_sizes:
+        return []
+    final = states[0] if len(states) == 1 else keras.layers.Concatenate()(states)
+    return [
+        keras.layers.Dense(size, activation="tanh", name=f"bridge_{index}")(final)
+        for index, size in enumerate(state_sizes)
+    ]

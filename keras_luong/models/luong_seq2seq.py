@@ -1,0 +1,103 @@
+"""`luong_seq2seq`: the model of the paper from a few sizes."""
+
+import keras
+
+from keras_luong.layers import AttentionDecoder, AttentionDecoderCell, LuongAttention
+from keras_luong.layers.recurrence import flat_state_size
+from keras_luong.models.encoders import rnn_encoder
+from keras_luong.models.seq2seq import Seq2Seq
+
+_CELLS = {"lstm": keras.layers.LSTMCell, "gru": keras.layers.GRUCell}
+
+
+def luong_seq2seq(
+    source_vocabulary_size: int,
+    target_vocabulary_size: int,
+    *,
+    units: int = 256,
+    embedding_dim: int | None = None,
+    num_layers: int = 1,
+    cell: str = "lstm",
+    bidirectional: bool = True,
+    residual: bool = False,
+    score_mode: str = "general",
+    max_source_length: int | None = None,
+    input_feeding: bool = True,
+    tie_embeddings: bool = True,
+    dropout: float = 0.0,
+    name: str = "luong_seq2seq",
+) -> Seq2Seq:
+    """Builds the attentional encoder-decoder of Luong et al. 2015.
+
+    For another shape, put `Seq2Seq` together from parts of your own; this function is an example.
+
+    Args:
+        source_vocabulary_size: Number of source ids.
+        target_vocabulary_size: Number of target ids.
+        units: Depth of the decoder and of the attention vector. A bidirectional encoder has half of
+            it in each direction.
+        embedding_dim: Depth of the embeddings. Defaults to `units`.
+        num_layers: Number of layers of the encoder and of the decoder.
+        cell: `"lstm"` or `"gru"`.
+        bidirectional: Whether the encoder reads both ways.
+        residual: Whether layers of the encoder after the first add their input to their output.
+        score_mode: The score of `LuongAttention`.
+        max_source_length: For `score_mode="location"`.
+        input_feeding: Whether the attention vector is part of the decoder's next input.
+        tie_embeddings: Whether the vocabulary product uses the target embedding; `embedding_dim`
+            must then be `units`.
+        dropout: Fraction dropped from inputs of encoder layers, target embeddings and attention
+            vectors, and (one mask a sequence) from what decoder cells after the first get.
+        name: The model's name.
+
+    Returns:
+        An uncompiled `Seq2Seq`.
+
+    Raises:
+        ValueError: For an unknown cell, an odd `units` with a bidirectional encoder, and tied
+            embeddings of another depth than `units`.
+
+    Example:
+
+    >>> model = luong_seq2seq(1000, 1000, units=32, cell="gru", dropout=0.2)
+    >>> print(model.name, tuple(model.output.shape))
+    luong_seq2seq (None, None, 1000)
+
+    Reference:
+        [Luong, Pham, Manning 2015](https://arxiv.org/abs/1508.04025). The paper's encoder reads one
+        way; two ways are the default here, as in the reference models that followed it.
+    """
+    if cell not in _CELLS:
+        raise ValueError(f"cell must be one of {sorted(_CELLS)}. Received: {cell!r}")
+    if bidirectional and units % 2:
+        raise ValueError(f"units must be even for a bidirectional encoder. Received: {units}")
+    embedding_dim = units if embedding_dim is None else embedding_dim
+    decoder_cell = _decoder_cell(cell, units, num_layers, dropout)
+    encoder = rnn_encoder(
+        source_vocabulary_size,
+        embedding_dim,
+        units // 2 if bidirectional else units,
+        state_sizes=flat_state_size(decoder_cell),
+        cell=cell,
+        num_layers=num_layers,
+        bidirectional=bidirectional,
+        residual=residual,
+        dropout=dropout,
+    )
+    attention = LuongAttention(score_mode, max_source_length=max_source_length)
+    step = AttentionDecoderCell(decoder_cell, attention, units, input_feeding=input_feeding)
+    embedding = keras.layers.ReversibleEmbedding if tie_embeddings else keras.layers.Embedding
+    return Seq2Seq(
+        encoder,
+        embedding(target_vocabulary_size, embedding_dim, name="target_embedding"),
+        AttentionDecoder(step, name="decoder"),
+        None if tie_embeddings else keras.layers.Dense(target_vocabulary_size, name="head"),
+        dropout=dropout,
+        name=name,
+    )
+
+
+def _decoder_cell(cell: str, units: int, num_layers: int, dropout: float) -> keras.layers.Layer:
+    # The first cell's input is dropped outside the loop, by Seq2Seq.
+    cells = [_CELLS[cell](units, dropout=dropout if index else 0.0) for index in range(num_layers)]
+    return cells[0] if num_layers == 1 else keras.layers.StackedRNNCells(cells)

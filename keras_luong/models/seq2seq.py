@@ -1,0 +1,248 @@
+"""`Seq2Seq`: encoder, attention decoder and vocabulary in one `keras.Model`."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_luong import search as searches
+from keras_luong.ids import END_ID, PADDING_ID, START_ID
+from keras_luong.layers import AttentionDecoder, AttentionMemory
+from keras_luong.models.compiled import compiled
+from keras_luong.search import SearchResult
+
+Tensor = Any
+_PARTS = ("encoder", "target_embedding", "decoder", "head")
+_SEARCHES = {"greedy": searches.greedy}
+
+
+@keras.saving.register_keras_serializable(package="keras_luong")
+class Seq2Seq(keras.Model):
+    """A sequence-to-sequence model: source ids and target ids in, logits of the next ids out.
+
+    A functional `keras.Model`: `compile`, `fit`, `evaluate` and `.keras` files work as they do for
+    any other. Id 0 is padding and masked on both sides. For teacher forcing the target begins with
+    the start id, and the labels end with the end id: `fit` takes
+    `((source + [end], [start] + target), target + [end])`.
+
+    Args:
+        encoder: Model or layer from source ids `(b, s)` to the memory `(b, s, d)`, or to a list of
+            the memory and the decoder's flat initial states, as `rnn_encoder` makes it.
+        target_embedding: Embedding layer of the target ids.
+        decoder: An `AttentionDecoder` with `return_sequences=True` and `return_state=False`.
+        head: Layer from attention vectors to logits. `None` ties it to the target embedding, which
+            must be a `keras.layers.ReversibleEmbedding` as deep as the attention vector.
+        dropout: Fraction dropped from target embeddings and attention vectors in training.
+        **kwargs: `name` and the like of `keras.Model`.
+
+    Call arguments:
+        inputs: `(source, target)`, int32 `(b, s)` and `(b, t)`.
+
+    Output shape:
+        Logits `(b, t, vocabulary)`.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_luong import luong_seq2seq
+    >>> model = luong_seq2seq(50, 60, units=8)
+    >>> logits = model((np.array([[5, 6, 3]]), np.array([[2, 7, 8, 9]])))
+    >>> print(tuple(logits.shape))
+    (1, 4, 60)
+    >>> print(tuple(model.generate(np.array([[5, 6, 3]]), max_length=7).ids.shape))
+    (1, 1, 7)
+
+    Reference:
+        [Luong, Pham, Manning 2015](https://arxiv.org/abs/1508.04025).
+    """
+
+    def __init__(
+        self,
+        encoder: Any,
+        target_embedding: keras.layers.Layer,
+        decoder: AttentionDecoder,
+        head: keras.layers.Layer | None = None,
+        *,
+        dropout: float = 0.0,
+        **kwargs: Any,
+    ) -> None:
+        _check_parts(target_embedding, decoder, head)
+        source = keras.Input((None,), dtype="int32", name="source")
+        target = keras.Input((None,), dtype="int32", name="target")
+        memory, initial_state = _memory_and_states(encoder(source))
+        drop = keras.layers.Dropout(dropout)
+        vectors = decoder(
+            drop(target_embedding(target)),
+            memory,
+            initial_state=initial_state,
+            sequences_mask=ops.not_equal(target, PADDING_ID),
+            memory_mask=ops.not_equal(source, PADDING_ID),
+        )
+        logits = _logits(head, target_embedding, drop(vectors))
+        super().__init__(inputs=[source, target], outputs=logits, **kwargs)
+        self.encoder = encoder
+        self.target_embedding = target_embedding
+        self.decoder = decoder
+        self.head = head
+        self.dropout = dropout
+        self._generators: dict[tuple, Any] = {}
+
+    @property
+    def max_source_length(self) -> int | None:
+        """Length of the longest source (end token included) that the model takes, if it has one."""
+        return self.decoder.cell.attention.max_source_length
+
+    def encode(self, source: Tensor) -> tuple[AttentionMemory, Any]:
+        """Reads source ids `(b, s)`: the prepared memory, and the decoder's initial state."""
+        memory, states = _memory_and_states(self.encoder(source, training=False))
+        mask = ops.not_equal(source, PADDING_ID)
+        return self.decoder.cell.prepare(memory, mask), states
+
+    def initial_state(self, states: Any, batch_size: Any) -> list[Tensor]:
+        """The state a search starts from: flat, each `(b, 1, d)`."""
+        flat = self.decoder.initial_states(states, batch_size)
+        return [ops.expand_dims(state, 1) for state in flat]
+
+    def step(
+        self, ids: Tensor, state: list[Tensor], memory: AttentionMemory
+    ) -> tuple[Tensor, list[Tensor], Tensor]:
+        """One step of decoding for `k` hypotheses a sentence. Pure: nothing is kept on the model.
+
+        Args:
+            ids: int32 `(b, k)`, the last token of every hypothesis.
+            state: Tensors `(b, k, d)`.
+            memory: What `encode` returned; leads with `b`, whatever `k` is.
+
+        Returns:
+            `(logits (b, k, v), new state, attention scores (b, k, s))`.
+        """
+        batch, beams = ops.shape(ids)[0], ops.shape(ids)[1]
+        flat = [ops.reshape(part, (-1, part.shape[-1])) for part in state]
+        inputs = self.target_embedding(ops.reshape(ids, (-1,)))
+        vector, flat, scores = self.decoder.cell(
+            inputs, flat, memory=memory, return_attention_scores=True, training=False
+        )
+        logits = _logits(self.head, self.target_embedding, vector)
+        logits, scores, *state = (
+            ops.reshape(part, (batch, beams, ops.shape(part)[-1]))
+            for part in (logits, scores, *flat)
+        )
+        return logits, state, scores
+
+    def generate(
+        self,
+        source: Tensor,
+        search: str = "greedy",
+        *,
+        max_length: int = 64,
+        start_id: int = START_ID,
+        end_id: int = END_ID,
+    ) -> SearchResult:
+        """Generates target ids for source ids.
+
+        Args:
+            source: int `(b, s)`, padded with 0, the end id last: as in training. No rows give no
+                rows.
+            search: `"greedy"`.
+            max_length: The most tokens to generate, the end token included.
+            start_id: What stands before the first generated token.
+            end_id: What ends a hypothesis.
+
+        Returns:
+            A `SearchResult`.
+
+        Raises:
+            ValueError: For a source that is not integer of rank 2 or has no column, one longer than
+                `max_source_length`, an unknown search, or `max_length` below 1.
+        """
+        source = ops.convert_to_tensor(source)
+        self._check_source(source)
+        if search not in _SEARCHES:
+            raise ValueError(f"search must be one of {sorted(_SEARCHES)}. Received: {search!r}")
+        key = (search, max_length, start_id, end_id)
+        if key not in self._generators:
+            self._generators[key] = compiled(self, lambda source: self.run_search(source, *key))
+        source = ops.cast(source, "int32")
+        if source.shape[0] == 0:
+            # A row of padding stands in: not every backend can reshape nothing.
+            result = self._generators[key](ops.zeros((1, source.shape[1]), "int32"))
+            return SearchResult(*(field[:0] for field in result))
+        return self._generators[key](source)
+
+    def run_search(
+        self, source: Tensor, search: str, max_length: int, start_id: int, end_id: int
+    ) -> SearchResult:
+        """`generate` without compilation and checks, to be part of a graph of your own."""
+        memory, states = self.encode(source)
+        batch_size = ops.shape(source)[0]
+        return _SEARCHES[search](
+            self.step,
+            self.initial_state(states, batch_size),
+            memory,
+            start_ids=ops.full((batch_size, 1), start_id, "int32"),
+            end_id=end_id,
+            max_length=max_length,
+        )
+
+    def _check_source(self, source: Tensor) -> None:
+        dtype = keras.backend.standardize_dtype(source.dtype)
+        if len(source.shape) != 2 or source.shape[1] == 0 or "int" not in dtype:
+            raise ValueError(
+                "source must be integer ids of shape (batch, source length), with at least the end "
+                f"id in each row. Received shape {tuple(source.shape)}, dtype {dtype}."
+            )
+        longest = self.max_source_length
+        if longest is not None and source.shape[1] > longest:
+            raise ValueError(
+                f"The location score of this model takes sources of at most {longest} ids. "
+                f"Received {source.shape[1]}."
+            )
+
+    def get_config(self) -> dict[str, Any]:
+        config = {name: _serialized(getattr(self, name)) for name in _PARTS}
+        return {**config, "dropout": self.dropout, "name": self.name, "trainable": self.trainable}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "Seq2Seq":
+        parts = {
+            name: config[name]
+            and keras.saving.deserialize_keras_object(config[name], custom_objects)
+            for name in _PARTS
+        }
+        return cls(**{**config, **parts})
+
+
+def _serialized(part: Any) -> Any:
+    return None if part is None else keras.saving.serialize_keras_object(part)
+
+
+def _memory_and_states(outputs: Any) -> tuple[Tensor, list[Tensor] | None]:
+    if not isinstance(outputs, list | tuple):
+        return outputs, None
+    memory, *states = outputs
+    return memory, states or None
+
+
+def _logits(head: Any, target_embedding: Any, vectors: Tensor) -> Tensor:
+    return target_embedding(vectors, reverse=True) if head is None else head(vectors)
+
+
+def _check_parts(target_embedding: Any, decoder: Any, head: Any) -> None:
+    if not isinstance(decoder, AttentionDecoder) or (
+        decoder.return_state or not decoder.return_sequences
+    ):
+        raise ValueError(
+            "decoder must be an AttentionDecoder with return_sequences=True and return_state=False. "
+            f"Received: {decoder!r}"
+        )
+    if head is not None:
+        return
+    depth = decoder.cell.units
+    if not isinstance(target_embedding, keras.layers.ReversibleEmbedding) or (
+        target_embedding.output_dim != depth
+    ):
+        raise ValueError(
+            "head=None ties the vocabulary product to the target embedding, which must then be a "
+            f"keras.layers.ReversibleEmbedding as deep as the attention vector ({depth}). Received: "
+            f"{target_embedding!r} of depth {getattr(target_embedding, 'output_dim', None)}"
+        )

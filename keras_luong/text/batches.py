@@ -1,0 +1,245 @@
+"""Batches of few static shapes from encoded pairs, as tf.data pipelines.
+
+Every element is `({"source": source, "target": target_in}, target_out)` with `source = tokens +
+[end]`, `target_in = [start] + tokens`, `target_out = tokens + [end]`: int32, padded with 0, each of
+shape `(batch_size, length)`. The lengths are those of a few buckets, because XLA compiles a model
+once for every shape. A bucket's last batch is filled up with rows of padding alone.
+"""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras_luong.ids import END_ID, PADDING_ID, START_ID
+from keras_luong.text.pairs import EncodedPairs
+
+Tensor = Any
+
+_FILL = -1  # the index of a row that is padding alone
+
+
+def bucket_boundaries(lengths: Any, buckets: int, batch_size: int = 1) -> list[int]:
+    """Finds the lengths to pad to that cost the least padding.
+
+    A sentence goes to the smallest boundary that holds it. The cost is the number of positions in
+    all batches, those of the rows that fill up a bucket's last batch included, so that a bucket is
+    only used where it saves more than it wastes.
+
+    Args:
+        lengths: Lengths of the sentences, `(n,)`.
+        buckets: The most boundaries there may be.
+        batch_size: Sentences in a batch.
+
+    Returns:
+        At most `buckets` increasing lengths, the last one the greatest of `lengths`; of equally
+        cheap choices one with the fewest.
+
+    Example:
+
+    >>> bucket_boundaries([3, 3, 4, 9, 9, 20], buckets=3)
+    [4, 9, 20]
+    """
+    lengths = np.asarray(lengths)
+    if lengths.ndim != 1 or not lengths.size or lengths.min() < 1:
+        raise ValueError("`lengths` must be a row of positive integers, at least one of them.")
+    _check_positive(buckets=buckets, batch_size=batch_size)
+    distinct, counts = np.unique(lengths, return_counts=True)
+    below = np.concatenate([[0], np.cumsum(counts)])
+    # cost[j] and cuts[j]: the cheapest way to serve the j shortest distinct lengths, and its
+    # boundaries as indices. One more bucket is allowed in every round.
+    count = len(distinct)
+    cost = [0.0] + [np.inf] * count
+    cuts: list[list[int]] = [[] for _ in range(count + 1)]
+    for _ in range(min(buckets, count)):
+        previous_cost, previous_cuts = cost, cuts
+        cost, cuts = list(cost), list(cuts)
+        for j in range(1, count + 1):
+            rows = -(-(below[j] - below[:j]) // batch_size) * batch_size
+            totals = previous_cost[:j] + rows * distinct[j - 1]
+            i = int(np.argmin(totals))
+            if totals[i] < cost[j]:
+                cost[j], cuts[j] = totals[i], [*previous_cuts[i], j - 1]
+    return [int(distinct[i]) for i in cuts[count]]
+
+
+class TrainingBatches:
+    """Endless shuffled batches that can start at any step.
+
+    All pairs are shuffled anew in every epoch, within their bucket, and so is the order of the
+    batches. The order of an epoch depends on `seed` and on the number of the epoch alone.
+    The elements are described at the top of this module. As they never end, Keras has to be told
+    where an epoch does: `model.fit(batches.dataset(), steps_per_epoch=batches.steps_per_epoch,
+    shuffle=False)`.
+
+    Args:
+        encoded: What `encode_pairs` returns.
+        batch_size: Pairs in a batch.
+        buckets: The most shapes there may be.
+        seed: Integer that fixes all orders.
+
+    Attributes:
+        steps_per_epoch: Batches in an epoch, the same for every epoch.
+        shapes: The shapes `(batch_size, length)` of the batches, shortest first.
+
+    Example:
+
+    >>> from keras_luong.text import SubwordTokenizer, encode_pairs
+    >>> tokenizer = SubwordTokenizer.train(["one two", "eins zwei"], 14)
+    >>> encoded = encode_pairs([("one", "eins"), ("two", "zwei")], tokenizer, tokenizer)
+    >>> batches = TrainingBatches(encoded, batch_size=2)
+    >>> inputs, target = next(iter(batches.dataset()))
+    >>> target.shape == batches.shapes[0]
+    True
+    """
+
+    def __init__(
+        self, encoded: EncodedPairs, batch_size: int, *, buckets: int = 5, seed: int = 0
+    ) -> None:
+        if not isinstance(seed, int):
+            raise ValueError(f"`seed` must be an integer. Received: {seed!r}")
+        self.seed = seed
+        self._buckets = _Buckets.of(encoded, batch_size, buckets)
+        self._rows = _Rows.of(encoded)
+        self.shapes = self._buckets.shapes
+        self.steps_per_epoch = self._buckets.steps
+
+    def dataset(self, start_step: int = 0) -> tf.data.Dataset:
+        """The batches from a step on, counted from 0 over all epochs; they never end.
+
+        `dataset(k)` yields what `dataset()` yields after `k` batches, without making those.
+        """
+        if not isinstance(start_step, int) or start_step < 0:
+            raise ValueError(
+                f"`start_step` must be an integer of at least 0. Received: {start_step!r}"
+            )
+        epoch, step = divmod(start_step, self.steps_per_epoch)
+        plan = tf.data.Dataset.counter(epoch).flat_map(
+            lambda epoch: tf.data.Dataset.from_tensor_slices(self._epoch(epoch))
+        )
+        batches = _batches(plan.skip(step), self._rows, self._buckets.batch_size)
+        return batches.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
+
+    def _epoch(self, epoch: Tensor) -> tuple[Tensor, Tensor]:
+        """The batches of an epoch: indices of pairs `(steps, batch_size)`, and lengths `(steps,)`.
+
+        A graph of stateless operations: the same on every machine, wherever training resumes.
+        """
+        parts = []
+        for number, members in enumerate(self._buckets.members):
+            members = tf.gather(members, self._permutation(len(members), epoch, number))
+            parts.append(self._buckets.fill_up(members))
+        order = self._permutation(self.steps_per_epoch, epoch, len(parts))
+        return tf.gather(tf.concat(parts, 0), order), tf.gather(self._buckets.lengths, order)
+
+    def _permutation(self, count: int, epoch: Tensor, number: int) -> Tensor:
+        """A random order of `count` things; `number` tells the orders of one epoch apart."""
+        stream = epoch * (len(self._buckets.members) + 1) + number
+        # The algorithm is named because the default differs between devices.
+        keys = tf.random.stateless_uniform(
+            [count], [self.seed, stream], None, None, tf.int64, alg="philox"
+        )
+        return tf.argsort(keys)
+
+
+def evaluation_batches(
+    encoded: EncodedPairs, batch_size: int, *, buckets: int = 5
+) -> tf.data.Dataset:
+    """All pairs once, in an order that is always the same: shortest bucket first.
+
+    The elements are described at the top of this module.
+
+    Args:
+        encoded: What `encode_pairs` returns.
+        batch_size: Pairs in a batch.
+        buckets: The most shapes there may be.
+
+    Returns:
+        A finite `tf.data.Dataset` of known cardinality.
+    """
+    bucketed = _Buckets.of(encoded, batch_size, buckets)
+    with tf.device("CPU:0"):
+        indices = tf.concat([bucketed.fill_up(members) for members in bucketed.members], 0)
+    plan = tf.data.Dataset.from_tensor_slices((indices, bucketed.lengths))
+    return _batches(plan, _Rows.of(encoded), batch_size)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Buckets:
+    """Which pairs share a shape.
+
+    `members` holds the indices of each bucket's pairs, `lengths` the length of each of the
+    `steps` batches, bucket after bucket.
+    """
+
+    batch_size: int
+    shapes: list[tuple[int, int]]
+    members: list[np.ndarray]
+    lengths: np.ndarray
+
+    @classmethod
+    def of(cls, encoded: EncodedPairs, batch_size: int, buckets: int) -> "_Buckets":
+        _check_positive(batch_size=batch_size, buckets=buckets)
+        lengths = 1 + np.maximum(encoded.source.row_lengths(), encoded.target.row_lengths())
+        boundaries = bucket_boundaries(lengths, buckets, batch_size)
+        bucket = np.searchsorted(boundaries, lengths)
+        members = [np.flatnonzero(bucket == i) for i in range(len(boundaries))]
+        steps = [-(-len(indices) // batch_size) for indices in members]
+        shapes = [(batch_size, boundary) for boundary in boundaries]
+        return cls(batch_size, shapes, members, np.repeat(boundaries, steps))
+
+    @property
+    def steps(self) -> int:
+        return len(self.lengths)
+
+    def fill_up(self, members: Tensor) -> Tensor:
+        """Cuts the indices of a bucket's pairs into batches, `(steps, batch_size)`."""
+        missing = -len(members) % self.batch_size
+        filled = tf.pad(members, [[0, missing]], constant_values=_FILL)
+        return tf.reshape(filled, [-1, self.batch_size])
+
+
+@dataclasses.dataclass(frozen=True)
+class _Rows:
+    """The pairs with start and end, then one row of nothing to fill batches up with."""
+
+    source: tf.RaggedTensor
+    target_in: tf.RaggedTensor
+    target_out: tf.RaggedTensor
+
+    @classmethod
+    def of(cls, encoded: EncodedPairs) -> "_Rows":
+        with tf.device("CPU:0"):
+            start = tf.fill([len(encoded), 1], START_ID)
+            end = tf.fill([len(encoded), 1], END_ID)
+            nothing = tf.ragged.constant([[]], tf.int32, row_splits_dtype=tf.int64)
+            source = tf.concat([encoded.source, end], 1)
+            target_in = tf.concat([start, encoded.target], 1)
+            target_out = tf.concat([encoded.target, end], 1)
+            return cls(*(tf.concat([x, nothing], 0) for x in (source, target_in, target_out)))
+
+    def batch(self, indices: Tensor, batch_size: int, length: Tensor) -> tuple[Any, Tensor]:
+        indices = tf.where(indices == _FILL, self.source.nrows() - 1, indices)
+
+        def padded(rows: tf.RaggedTensor) -> Tensor:
+            shape = [batch_size, length]
+            dense = tf.gather(rows, indices).to_tensor(PADDING_ID, shape=shape)
+            return tf.ensure_shape(dense, [batch_size, None])
+
+        inputs = {"source": padded(self.source), "target": padded(self.target_in)}
+        return inputs, padded(self.target_out)
+
+
+def _batches(plan: tf.data.Dataset, rows: _Rows, batch_size: int) -> tf.data.Dataset:
+    return plan.map(
+        lambda indices, length: rows.batch(indices, batch_size, length),
+        num_parallel_calls=tf.data.AUTOTUNE,
+        deterministic=True,
+    ).prefetch(tf.data.AUTOTUNE)
+
+
+def _check_positive(**values: int) -> None:
+    for name, value in values.items():
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f"`{name}` must be an integer of at least 1. Received: {value!r}")

@@ -1,0 +1,324 @@
+"""A subword vocabulary trained on the user's own text, applied inside the TensorFlow graph."""
+
+import io
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import sentencepiece
+import tensorflow as tf
+import tensorflow_text
+from sentencepiece import sentencepiece_model_pb2
+
+from keras_luong.ids import END_ID, PADDING_ID, START_ID, UNKNOWN_ID
+
+Tensor = Any
+
+MODEL_TYPES = ("unigram", "char")
+NORMALIZATIONS = ("nmt_nfkc", "nmt_nfkc_cf", "nfkc", "nfkc_cf", "identity")
+# What a vocabulary is trained on: all texts up to this many, else evenly spaced ones.
+MAX_TRAINING_TEXTS = 2_000_000
+
+# The in-graph tokenizer and sentencepiece's own encoder disagree on these characters alone
+# (the first takes them for spaces before it normalizes, the second does not).
+_SPACES = "[\t\n\v\f\r\u2581]"
+
+
+class SubwordTokenizer(tf.Module):
+    """Splits text into the subwords of a SentencePiece model, and joins them again.
+
+    Everything runs in the TensorFlow graph, so an exported model makes the same ids as training
+    did. Bytes that are not UTF-8 count as U+FFFD. Control symbols never come out of text: `"<s>"`
+    is split like any other word. As a `tf.Module` it can be an attribute of what is exported, and
+    any number of tokenizers can share one export.
+
+    Args:
+        model: A serialized SentencePiece model of type unigram or char, with padding 0, unknown 1,
+            start 2 and end 3, as `SubwordTokenizer.train` makes it.
+
+    Example:
+
+    >>> tokenizer = SubwordTokenizer.train(["new new newer", "low lower"], 14)
+    >>> ids = tokenizer.tokenize(["newer", "lower new"])
+    >>> tokenizer.detokenize(ids).numpy().tolist()
+    [b'newer', b'lower new']
+
+    Reference:
+        Kudo 2018, "Subword Regularization", [arXiv:1804.10959](https://arxiv.org/abs/1804.10959).
+    """
+
+    def __init__(self, model: bytes) -> None:
+        super().__init__(name="subword_tokenizer")
+        pieces = _pieces_of(model)
+        self._model = bytes(model)
+        self._vocabulary_size = len(pieces)
+        # FastSentencepieceTokenizer rather than SentencepieceTokenizer: it is stateless, so an
+        # export needs no resource to be named, shared and initialized, and it takes half the room.
+        # The ops run on the CPU, so their constants live there too.
+        with tf.device("CPU:0"):
+            self._tokenizer = tensorflow_text.FastSentencepieceTokenizer(self._model)
+            self._pieces = tf.constant(["" if i == PADDING_ID else p for i, p in enumerate(pieces)])
+
+    @classmethod
+    def train(
+        cls,
+        texts: Iterable[str],
+        vocabulary_size: int,
+        *,
+        model_type: str = "unigram",
+        normalization: str = "nmt_nfkc",
+        character_coverage: float = 1.0,
+        split_digits: bool = False,
+    ) -> "SubwordTokenizer":
+        """Trains a vocabulary. The same texts and arguments always give the same one.
+
+        Args:
+            texts: Strings. Of more than 2,000,000, evenly spaced ones are used.
+            vocabulary_size: Number of ids, the four special ones included.
+            model_type: `"unigram"`, or `"char"` for one id a character.
+            normalization: What happens to the text first: `"nmt_nfkc"`, `"nmt_nfkc_cf"` (also
+                folds case), `"nfkc"`, `"nfkc_cf"`, or `"identity"`, which keeps characters as they
+                are and saves the 240 kB that the tables of the others take in the model.
+            character_coverage: Share of the characters that must be in the vocabulary. Less than 1
+                leaves the rarest to the unknown id.
+            split_digits: Whether every digit is an id of its own.
+
+        Raises:
+            ValueError: If there is no text, or if the vocabulary size does not suit it. The message
+                names the largest (or smallest) size that does.
+        """
+        _check_training_arguments(vocabulary_size, model_type, normalization, character_coverage)
+        sentences = _training_sentences(texts)
+        writer = io.BytesIO()
+        try:
+            sentencepiece.SentencePieceTrainer.train(
+                sentence_iterator=iter(sentences),
+                model_writer=writer,
+                vocab_size=vocabulary_size,
+                model_type=model_type,
+                normalization_rule_name=normalization,
+                character_coverage=character_coverage,
+                split_digits=split_digits,
+                pad_id=PADDING_ID,
+                unk_id=UNKNOWN_ID,
+                bos_id=START_ID,
+                eos_id=END_ID,
+                # Longer sentences are skipped in silence; sentencepiece allows no less than 10.
+                max_sentence_length=max(10, *map(len, sentences)),
+                num_threads=1,  # the sums of the estimation depend on how threads share the text
+                minloglevel=2,
+            )
+        except RuntimeError as error:
+            raise _training_error(error, vocabulary_size, len(sentences)) from error
+        tokenizer = cls(writer.getvalue())
+        # With characters as pieces, sentencepiece returns fewer than asked for and says nothing.
+        if tokenizer.vocabulary_size != vocabulary_size:
+            raise _too_large(vocabulary_size, tokenizer.vocabulary_size, len(sentences))
+        return tokenizer
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "SubwordTokenizer":
+        """Reads a tokenizer that `save` wrote.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If the file holds no model that this class can run.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise FileNotFoundError(f"There is no tokenizer file {str(path)!r}.")
+        try:
+            return cls(path.read_bytes())
+        except ValueError as error:
+            raise ValueError(f"{str(path)!r}: {error}") from error
+
+    def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
+        """Writes the model to one file, whole or not at all.
+
+        Raises:
+            FileExistsError: If the file exists and `overwrite` is `False`.
+        """
+        path = Path(path)
+        if path.exists() and not overwrite:
+            raise FileExistsError(f"{str(path)!r} exists. Pass overwrite=True to replace it.")
+        unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
+        try:
+            unfinished.write_bytes(self._model)
+            os.replace(unfinished, path)
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+    @property
+    def model(self) -> bytes:
+        """The serialized SentencePiece model."""
+        return self._model
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Number of ids, the four special ones included."""
+        return self._vocabulary_size
+
+    def tokenize(self, texts: Tensor) -> tf.RaggedTensor:
+        """Turns text into ids, without start and end.
+
+        Args:
+            texts: Strings, `(b,)`. Bytes that are not UTF-8 are read as U+FFFD.
+
+        Returns:
+            A ragged tensor of int32, `(b, None)`. Empty text gives an empty row.
+
+        Raises:
+            ValueError: If `texts` is not of rank 1.
+        """
+        texts = tf.convert_to_tensor(texts, tf.string)
+        if texts.shape.rank != 1:
+            raise ValueError(f"`texts` must have shape (batch,). Received: shape {texts.shape}")
+        return self._tokenizer.tokenize(_clean(texts))
+
+    def detokenize(self, ids: Tensor) -> Tensor:
+        """Turns ids back into text.
+
+        Padding, start and end ids vanish wherever they stand. An id outside the vocabulary counts
+        as unknown, which reads `" ⁇ "`.
+
+        Args:
+            ids: Integers, `(b, t)`, dense or ragged.
+
+        Returns:
+            Strings, `(b,)`.
+        """
+        if not isinstance(ids, tf.RaggedTensor):
+            ids = tf.convert_to_tensor(ids)
+        if ids.shape.rank != 2:
+            raise ValueError(f"`ids` must have shape (batch, time). Received: shape {ids.shape}")
+        keep = (ids != PADDING_ID) & (ids != START_ID) & (ids != END_ID)
+        ids = tf.ragged.boolean_mask(ids, keep).with_row_splits_dtype(tf.int32)
+        return self._tokenizer.detokenize(ids.with_values(self._known(ids.values, UNKNOWN_ID)))
+
+    def pieces(self, ids: Tensor) -> Tensor:
+        """Names the subword of every id; `"▁"` stands for the space before a word.
+
+        Args:
+            ids: Integers of any shape.
+
+        Returns:
+            Strings of the same shape, `""` for padding and for ids outside the vocabulary.
+        """
+        return tf.gather(self._pieces, self._known(tf.convert_to_tensor(ids), PADDING_ID))
+
+    def _known(self, ids: Tensor, otherwise: int) -> Tensor:
+        """Puts `otherwise` for ids outside the vocabulary, which the operations cannot take."""
+        inside = (ids >= 0) & (ids < self._vocabulary_size)
+        return tf.cast(tf.where(inside, ids, tf.cast(otherwise, ids.dtype)), tf.int32)
+
+
+def _clean(texts: Tensor) -> Tensor:
+    """Makes strings valid UTF-8 whose only ASCII white space is the space."""
+    texts = tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8", errors="replace")
+    return tf.strings.regex_replace(texts, _SPACES, " ")
+
+
+def _pieces_of(model: bytes) -> list[str]:
+    """Reads the vocabulary of a model, and refuses what the in-graph tokenizer gets wrong."""
+    if not isinstance(model, bytes):
+        raise TypeError(f"`model` must be the bytes of a model. Received: {type(model).__name__}")
+    parsed = sentencepiece_model_pb2.ModelProto()
+    try:
+        parsed.ParseFromString(model)
+    except Exception as error:  # protobuf's own class is not in every version of its public API
+        raise ValueError(f"Not a SentencePiece model ({len(model)} bytes).") from error
+    if not parsed.pieces:
+        raise ValueError(f"Not a SentencePiece model ({len(model)} bytes).")
+    trainer, normalizer = parsed.trainer_spec, parsed.normalizer_spec
+    model_type = trainer.ModelType.Name(trainer.model_type).lower()
+    if model_type not in MODEL_TYPES:
+        # FastSentencepieceTokenizer splits by unigram's rule whatever the type. With the scores of
+        # a BPE model, more than half of German sentences come out wrong.
+        raise ValueError(
+            f"A model of type {model_type!r} cannot run in the graph. "
+            f"Allowed: {', '.join(MODEL_TYPES)}."
+        )
+    ids = {
+        "padding": (trainer.pad_id, PADDING_ID),
+        "unknown": (trainer.unk_id, UNKNOWN_ID),
+        "start": (trainer.bos_id, START_ID),
+        "end": (trainer.eos_id, END_ID),
+    }
+    for name, (found, expected) in ids.items():
+        if found != expected:
+            raise ValueError(f"The {name} id of a model must be {expected}. Received: {found}")
+    # Settings under which the in-graph tokenizer and sentencepiece's own encoder disagree.
+    for name, found, expected in (
+        ("byte_fallback", trainer.byte_fallback, False),
+        ("treat_whitespace_as_suffix", trainer.treat_whitespace_as_suffix, False),
+        ("add_dummy_prefix", normalizer.add_dummy_prefix, True),
+    ):
+        if found != expected:
+            raise ValueError(f"A model with {name}={found} cannot run in the graph.")
+    return [piece.piece for piece in parsed.pieces]
+
+
+def _check_training_arguments(
+    vocabulary_size: int, model_type: str, normalization: str, character_coverage: float
+) -> None:
+    if model_type not in MODEL_TYPES:
+        raise ValueError(
+            f"`model_type` must be one of {', '.join(MODEL_TYPES)} (others do not run in the "
+            f"graph). Received: {model_type!r}"
+        )
+    if normalization not in NORMALIZATIONS:
+        raise ValueError(
+            f"`normalization` must be one of {', '.join(NORMALIZATIONS)}. "
+            f"Received: {normalization!r}"
+        )
+    if not isinstance(vocabulary_size, int) or vocabulary_size <= END_ID + 1:
+        raise ValueError(
+            "`vocabulary_size` must be an integer greater than 4, the number of special ids. "
+            f"Received: {vocabulary_size!r}"
+        )
+    if not 0.98 <= character_coverage <= 1.0:
+        raise ValueError(
+            f"`character_coverage` must be from 0.98 to 1. Received: {character_coverage}"
+        )
+
+
+def _training_sentences(texts: Iterable[str]) -> list[bytes]:
+    """Collects what to train on, as `tokenize` will see it."""
+    if isinstance(texts, str | bytes):
+        raise TypeError(f"`texts` must be many strings. Received: one {type(texts).__name__}")
+    texts = list(texts)
+    for i, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise TypeError(f"`texts[{i}]` must be a str. Received: {text!r}")
+    texts = texts[:: -(-len(texts) // MAX_TRAINING_TEXTS) or 1]
+    with tf.device("CPU:0"):
+        sentences = [text.strip() for text in _clean(tf.constant(texts, tf.string)).numpy()]
+    sentences = [sentence for sentence in sentences if sentence]
+    if not sentences:
+        raise ValueError(
+            f"There is no text to train a vocabulary on. Received: {len(texts)} texts, all empty"
+        )
+    return sentences
+
+
+def _training_error(error: RuntimeError, vocabulary_size: int, count: int) -> ValueError:
+    """Says in our words what sentencepiece reports."""
+    message = str(error)
+    if largest := re.search(r"too high .*value <= (\d+)", message):
+        return _too_large(vocabulary_size, int(largest[1]), count)
+    if smallest := re.search(r"smaller than required_chars\. \d+ vs (\d+)", message):
+        return ValueError(
+            f"`vocabulary_size` must be at least {smallest[1]}, the number of characters in the "
+            f"{count} texts and of special ids, or `character_coverage` less than 1. "
+            f"Received: {vocabulary_size}"
+        )
+    return ValueError(f"sentencepiece cannot train on these {count} texts: {message}")
+
+
+def _too_large(vocabulary_size: int, largest: int, count: int) -> ValueError:
+    return ValueError(
+        f"`vocabulary_size` must be at most {largest}, for the {count} texts hold no more "
+        f"subwords. Received: {vocabulary_size}"
+    )

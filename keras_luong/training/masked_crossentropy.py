@@ -1,0 +1,145 @@
+"""Crossentropy averaged over the tokens that are not padding."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_luong.ids import PADDING_ID
+
+Tensor = Any
+
+
+@keras.saving.register_keras_serializable(package="keras_luong")
+class MaskedCrossentropy(keras.losses.Loss):
+    """Crossentropy of token ids under logits, averaged over the tokens of a batch.
+
+    With `nll = -log p(y_true)` and a smoothing `e`, one token costs
+
+        (1 - e) * nll + e * mean_over_vocabulary(-log p)
+
+    and a batch `sum(weight * cost) / sum(weight)`, where a weight is 0 at padding and 1 (or the
+    sample weight) elsewhere. Every token counts the same, however long its sentence is. A batch
+    without a token costs 0. Padding is read off `y_true` alone: a mask that Keras hangs on the
+    logits changes nothing. What the logits hold at padding never matters, not even NaN. An id that
+    is no row of the vocabulary makes the loss NaN, on every device.
+
+    Softmax and sums are computed in float32 at least; float64 logits stay float64.
+
+    Args:
+        label_smoothing: Share of the probability spread evenly over the vocabulary, in `[0, 1)`.
+        padding_id: Id in `y_true` that marks padding. It need not be an id of the vocabulary.
+        name: Name of the loss.
+
+    Call arguments:
+        y_true: Token ids, `(batch, steps)`.
+        y_pred: Logits, `(batch, steps, vocabulary)`.
+        sample_weight: Optional weights, `(batch,)` or `(batch, steps)`.
+
+    Output shape:
+        A scalar.
+
+    Example:
+
+    >>> import numpy as np
+    >>> loss = MaskedCrossentropy()
+    >>> y_true = np.array([[5, 7, 3], [4, 3, 0]])
+    >>> y_pred = np.zeros((2, 3, 8), "float32")
+    >>> print(f"{float(loss(y_true, y_pred)):.4f}")  # log(8), whatever stands at the padding
+    2.0794
+    """
+
+    def __init__(
+        self,
+        label_smoothing: float = 0.0,
+        padding_id: int = PADDING_ID,
+        name: str = "masked_crossentropy",
+    ) -> None:
+        if not 0.0 <= label_smoothing < 1.0:
+            raise ValueError(
+                f"`label_smoothing` must be in [0, 1). Received: label_smoothing={label_smoothing}"
+            )
+        super().__init__(name=name)
+        self.label_smoothing = float(label_smoothing)
+        self.padding_id = int(padding_id)
+
+    def __call__(
+        self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None
+    ) -> Tensor:
+        """The token-averaged loss of a batch, a scalar."""
+        # The base class would average over the positions of the mask on `y_pred` once more, and
+        # would hand the ids over as floats.
+        y_true = ops.convert_to_tensor(y_true)
+        losses = self.call(y_true, y_pred)
+        weights = ops.cast(ops.not_equal(y_true, self.padding_id), losses.dtype)
+        if sample_weight is not None:
+            weights = weights * _per_token(sample_weight, y_true, losses.dtype)
+        total = ops.sum(weights)
+        # Not `ops.divide_no_nan`, which makes float32 of float64 on torch. No weight, no cost.
+        return ops.sum(weights * losses) / ops.where(total == 0, ops.ones_like(total), total)
+
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
+        """The cost of every token, `(batch, steps)`; 0 at padding."""
+        y_true, logits = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
+        _check_shapes(y_true, logits)
+        kept = ops.not_equal(y_true, self.padding_id)
+        if keras.backend.standardize_dtype(logits.dtype) != "float64":
+            logits = ops.cast(logits, "float32")
+        # Emptied before the softmax, not after: 0 times the gradient of a NaN is a NaN.
+        logits = ops.where(ops.expand_dims(kept, -1), logits, ops.zeros((), logits.dtype))
+        ids = ops.where(kept, y_true, ops.zeros((), y_true.dtype))
+
+        log_normalizer = ops.logsumexp(logits, axis=-1)
+        losses = log_normalizer - _pick(logits, ids)
+        if self.label_smoothing:
+            # Not `ops.mean`, which JAX computes in float32 for float64 input.
+            vocabulary = ops.cast(ops.shape(logits)[-1], logits.dtype)
+            even = log_normalizer - ops.sum(logits, axis=-1) / vocabulary
+            losses = (1.0 - self.label_smoothing) * losses + self.label_smoothing * even
+        return ops.where(kept, losses, ops.zeros((), losses.dtype))
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments of the constructor."""
+        return {
+            "label_smoothing": self.label_smoothing,
+            "padding_id": self.padding_id,
+            "name": self.name,
+        }
+
+
+def _check_shapes(y_true: Tensor, logits: Tensor) -> None:
+    if len(y_true.shape) != 2 or len(logits.shape) != 3:
+        raise ValueError(
+            "`y_true` must be token ids of shape (batch, steps) and `y_pred` logits of shape "
+            f"(batch, steps, vocabulary). Received: y_true.shape={tuple(y_true.shape)}, "
+            f"y_pred.shape={tuple(logits.shape)}"
+        )
+
+
+def _per_token(sample_weight: Tensor, y_true: Tensor, dtype: Any) -> Tensor:
+    """Weights `(batch,)` or `(batch, steps)` in a shape that multiplies `(batch, steps)`."""
+    weight = ops.cast(ops.convert_to_tensor(sample_weight), dtype)
+    if len(weight.shape) not in (1, 2):
+        raise ValueError(
+            "`sample_weight` must have the shape (batch,) or (batch, steps) of `y_true`. Received: "
+            f"sample_weight.shape={tuple(weight.shape)}, y_true.shape={tuple(y_true.shape)}"
+        )
+    return ops.expand_dims(weight, -1) if len(weight.shape) == 1 else weight
+
+
+def _pick(logits: Tensor, ids: Tensor) -> Tensor:
+    """`logits[b, t, ids[b, t]]`, NaN where there is no such logit.
+
+    One gather from a flat view: no one-hot, no broadcast copy.
+    """
+    # A batch times a large vocabulary can pass 2^31; JAX has no 64-bit integers by default.
+    index_dtype = "int32" if keras.backend.backend() == "jax" else "int64"
+    flat_ids = ops.cast(ops.reshape(ids, (-1,)), index_dtype)
+    rows = ops.arange(ops.shape(flat_ids)[0], dtype=index_dtype)
+    vocabulary = ops.cast(ops.shape(logits)[-1], index_dtype)
+    valid = ops.logical_and(flat_ids >= 0, flat_ids < vocabulary)
+    places = rows * vocabulary + ops.where(valid, flat_ids, ops.zeros((), index_dtype))
+    picked = ops.take(ops.reshape(logits, (-1,)), places)
+    # Backends differ on a gather out of bounds, and the next row's logit would be a silent answer.
+    picked = ops.where(valid, picked, ops.full((), float("nan"), picked.dtype))
+    return ops.reshape(picked, ops.shape(ids))

@@ -1,0 +1,84 @@
+"""Share of tokens predicted right."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_luong.ids import PADDING_ID
+
+Tensor = Any
+
+
+@keras.saving.register_keras_serializable(package="keras_luong")
+class TokenAccuracy(keras.metrics.Metric):
+    """Share of the tokens that are not padding whose id has the largest logit.
+
+    Right tokens and all tokens are counted in integers over the whole epoch, so the result is the
+    ratio over all tokens, not an average of batches; float counters would stop at 2^24 tokens.
+    Where two logits are equal, the lower id counts as predicted.
+
+    Args:
+        padding_id: Id in `y_true` that marks padding.
+        name: Name of the metric.
+        dtype: Dtype of the result.
+
+    Example:
+
+    >>> import numpy as np
+    >>> accuracy = TokenAccuracy()
+    >>> y_pred = np.eye(4)[[[1, 2, 3], [1, 1, 1]]]
+    >>> accuracy.update_state(np.array([[1, 2, 2], [1, 0, 0]]), y_pred)
+    >>> float(accuracy.result())  # three of four; the padding does not count
+    0.75
+    """
+
+    def __init__(
+        self,
+        padding_id: int = PADDING_ID,
+        name: str = "token_accuracy",
+        dtype: Any = None,
+    ) -> None:
+        super().__init__(name=name, dtype=dtype)
+        self.padding_id = int(padding_id)
+        self.total = self.add_variable((), "zeros", dtype="int", name="total")
+        self.count = self.add_variable((), "zeros", dtype="int", name="count")
+
+    def update_state(
+        self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None
+    ) -> None:
+        """Counts the tokens of a batch.
+
+        Args:
+            y_true: Token ids, `(batch, steps)`.
+            y_pred: Logits or probabilities, `(batch, steps, vocabulary)`.
+            sample_weight: `(batch,)` or `(batch, steps)`. Tokens of weight 0 are left out; all
+                others count as one.
+        """
+        y_true, y_pred = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
+        if len(y_true.shape) != 2 or len(y_pred.shape) != 3:
+            raise ValueError(
+                "`y_true` must be token ids of shape (batch, steps) and `y_pred` logits of shape "
+                f"(batch, steps, vocabulary). Received: y_true.shape={tuple(y_true.shape)}, "
+                f"y_pred.shape={tuple(y_pred.shape)}"
+            )
+        kept = ops.not_equal(y_true, self.padding_id)
+        if sample_weight is not None:
+            weighted = ops.not_equal(ops.convert_to_tensor(sample_weight), 0)
+            weighted = ops.expand_dims(weighted, -1) if len(weighted.shape) == 1 else weighted
+            kept = ops.logical_and(kept, weighted)
+        right = ops.equal(ops.cast(ops.argmax(y_pred, axis=-1), y_true.dtype), y_true)
+        self.total.assign_add(_count(ops.logical_and(kept, right), self.total.dtype))
+        self.count.assign_add(_count(kept, self.count.dtype))
+
+    def result(self) -> Tensor:
+        """The ratio since the last reset; 0 where no token was seen."""
+        return ops.divide_no_nan(ops.cast(self.total, self.dtype), ops.cast(self.count, self.dtype))
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments of the constructor."""
+        return {"padding_id": self.padding_id, **super().get_config()}
+
+
+def _count(mask: Tensor, dtype: Any) -> Tensor:
+    return ops.sum(ops.cast(mask, dtype))

@@ -1,0 +1,419 @@
+"""Stop a training at any step and go on later as if nothing had happened."""
+
+import contextlib
+import itertools
+import json
+import os
+import shutil
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any, NamedTuple, NoReturn
+
+import keras
+import numpy as np
+from keras import ops
+
+_STATE_FILE = "state.npz"
+_POSITION_FILE = "position.json"
+_COMPLETE = "checkpoint-"
+_UNFINISHED = "unfinished-"
+
+# What `stop_training` is set to at the end of a shortened epoch: true like `True`, yet told apart
+# from the `True` of a callback that means it, so that only our own wish is taken back.
+_END_OF_SHORTENED_EPOCH = "end of the epoch that an interruption cut in two"
+
+
+class Position(NamedTuple):
+    """A place in a training.
+
+    Attributes:
+        epoch: Epochs finished; what `fit` takes as `initial_epoch`.
+        step_in_epoch: Batches of the running epoch that are done.
+        global_step: Batches done since the start of the training.
+    """
+
+    epoch: int = 0
+    step_in_epoch: int = 0
+    global_step: int = 0
+
+
+class TrainingCheckpoint(keras.callbacks.Callback):
+    """Saves the whole state of a training, and resumes it at the same batch.
+
+    A checkpoint holds all variables of the model, the states of its random generators (dropout)
+    and all variables of the optimizer (learning rate, step count, moments, averages). With a
+    stream of batches that can be started at any step, a training that was interrupted goes on
+    where it stopped, with the batches it would have seen, and ends its epochs, validates and calls
+    other callbacks at the steps where it would have done so undisturbed.
+
+    A checkpoint is a folder that is written under another name and renamed when it is complete and
+    on the disk: a crash leaves the one before. On Ctrl-C (SIGINT) the running batch is finished, a
+    checkpoint is written, and `KeyboardInterrupt` is raised; a second Ctrl-C raises at once. A
+    Ctrl-C during a validation lets it finish first.
+
+    Two things do not survive an interruption. The training loss and metrics that Keras reports for
+    an epoch resumed in its middle are taken over the rest of it (those of the validation are not
+    affected). Other callbacks, such as `EarlyStopping`, remember nothing.
+
+    Place this callback last, so that those before it have seen an epoch's end when it is saved.
+
+    Args:
+        directory: Folder for the checkpoints of one training; made when it is missing.
+        steps_per_epoch: Batches an epoch, the same as given to `fit`.
+        save_freq: `"epoch"`, or a number of batches. A checkpoint that would fall on the last batch
+            of an epoch is written when the epoch, with its validation, is over. The end of the
+            training is always saved.
+        keep: How many of the newest checkpoints stay; `restore` reads the newest.
+
+    Example:
+
+    >>> import tempfile
+    >>> import numpy as np
+    >>> def batches(start_step):  # endless, and can begin anywhere
+    ...     step = start_step
+    ...     while True:
+    ...         yield np.full((2, 3), step % 7, "float32"), np.ones((2, 1), "float32")
+    ...         step += 1
+    >>> def train(directory, epochs):
+    ...     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    ...     model.compile("adam", "mse")
+    ...     checkpoint = TrainingCheckpoint(directory, steps_per_epoch=4)
+    ...     position = checkpoint.restore(model)
+    ...     model.fit(
+    ...         batches(position.global_step),
+    ...         steps_per_epoch=4,
+    ...         initial_epoch=position.epoch,
+    ...         epochs=epochs,
+    ...         callbacks=[checkpoint],
+    ...         verbose=0,
+    ...     )
+    ...     return position.global_step
+    >>> with tempfile.TemporaryDirectory() as directory:
+    ...     train(directory, epochs=1), train(directory, epochs=2)
+    (0, 4)
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        *,
+        steps_per_epoch: int,
+        save_freq: int | str = "epoch",
+        keep: int = 1,
+    ) -> None:
+        super().__init__()
+        if steps_per_epoch < 1:
+            raise ValueError(
+                f"`steps_per_epoch` must be at least 1. Received: steps_per_epoch={steps_per_epoch}"
+            )
+        if save_freq != "epoch" and (not isinstance(save_freq, int) or save_freq < 1):
+            raise ValueError(
+                '`save_freq` must be "epoch" or a number of batches, at least 1. '
+                f"Received: save_freq={save_freq!r}"
+            )
+        if keep < 1:
+            raise ValueError(f"`keep` must be at least 1. Received: keep={keep}")
+        self.directory = Path(directory)
+        self.steps_per_epoch = steps_per_epoch
+        self.save_freq = save_freq
+        self.keep = keep
+        self._restored: Position | None = None
+        self._epoch = 0
+        self._step_in_epoch = 0
+        self._first_step = 0
+        self._saved_step: int | None = None
+        self._interruption = _Interruption()
+
+    def restore(self, model: keras.Model) -> Position:
+        """Puts the newest checkpoint into a model.
+
+        Args:
+            model: A model of the same architecture, built, and compiled with the same optimizer.
+
+        Returns:
+            The position to go on from: start the stream of batches at `global_step`, and call `fit`
+            with `initial_epoch=epoch`. The start of a training where there is no checkpoint.
+
+        Raises:
+            ValueError: If the checkpoint is of another model, another optimizer or another
+                `steps_per_epoch`.
+        """
+        self._restored = Position()
+        folders = _complete(self.directory)
+        if folders:
+            self._restored = self._load(folders[-1], model)
+        return self._restored
+
+    def _load(self, folder: Path, model: keras.Model) -> Position:
+        note = json.loads((folder / _POSITION_FILE).read_text(encoding="utf-8"))
+        if note["steps_per_epoch"] != self.steps_per_epoch:
+            raise ValueError(
+                f"The checkpoint {folder} was written with steps_per_epoch="
+                f"{note['steps_per_epoch']} and can only be resumed with it. "
+                f"Received: steps_per_epoch={self.steps_per_epoch}"
+            )
+        variables = _variables(model)
+        _check_same(folder, note["state"], _describe(model))
+        with np.load(folder / _STATE_FILE) as state:
+            for index, variable in enumerate(variables):
+                variable.assign(state[str(index)])
+        epoch, step_in_epoch = divmod(note["step"], self.steps_per_epoch)
+        return Position(epoch, step_in_epoch, note["step"])
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Checks what `fit` was given, and begins to listen for Ctrl-C."""
+        steps = (self.params or {}).get("steps")
+        if steps != self.steps_per_epoch:
+            raise ValueError(
+                "`fit` must be called with the `steps_per_epoch` of this callback, "
+                f"{self.steps_per_epoch}. Received: steps_per_epoch={steps}"
+            )
+        model = self.model
+        if model.steps_per_execution != 1:
+            raise ValueError(
+                "A checkpoint can only be written between batches: compile the model with "
+                f"steps_per_execution=1. Received: steps_per_execution={model.steps_per_execution}"
+            )
+        self._saved_step = None
+        self._interruption.listen(model)
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Finds the place in the epoch; obeys a Ctrl-C that came between two epochs."""
+        restored, self._restored = self._restored, None
+        if restored is not None and restored.epoch != epoch:
+            self._interruption.stop_listening()
+            raise ValueError(
+                f"The training was restored to epoch {restored.epoch}: call `fit` with "
+                f"initial_epoch={restored.epoch}. Received: initial_epoch={epoch}"
+            )
+        self._epoch = epoch
+        self._first_step = self._step_in_epoch = restored.step_in_epoch if restored else 0
+        if self._interruption.wanted:
+            self._save_and_interrupt()
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Saves when it is time to; ends a shortened epoch; obeys Ctrl-C."""
+        self._step_in_epoch += 1
+        if self._step_in_epoch == self.steps_per_epoch:
+            # The epoch is not over before its validation: `on_epoch_end` saves.
+            if self._first_step and not self.model.stop_training:
+                self.model.stop_training = _END_OF_SHORTENED_EPOCH
+        elif self._interruption.wanted:
+            self._save_and_interrupt()
+        elif self._is_due():
+            self._save()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Lets the training go on after a shortened epoch; saves when it is time to."""
+        if self.model.stop_training is _END_OF_SHORTENED_EPOCH:
+            self.model.stop_training = False
+        stopping = bool(self.model.stop_training)
+        if self._step_in_epoch < self.steps_per_epoch:
+            if stopping:  # another callback gave up within the epoch: nothing worth keeping
+                return
+            self._interruption.stop_listening()
+            raise ValueError(
+                f"The dataset ended after {self._step_in_epoch} of {self.steps_per_epoch} batches "
+                f"of epoch {epoch}. It must be endless for a training to be resumed in its middle."
+            )
+        self._epoch, self._step_in_epoch = epoch + 1, 0
+        last = stopping or self._epoch == self.params["epochs"]
+        if last or self.save_freq == "epoch" or self._interruption.wanted or self._is_due():
+            self._save()
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Gives Ctrl-C back; obeys one that came after the last batch."""
+        wanted = self._interruption.wanted
+        self._interruption.stop_listening()
+        if wanted:
+            # Not saved once more: the optimizer may have put its averages in the weights' place.
+            self._interrupt()
+
+    @property
+    def _global_step(self) -> int:
+        return self._epoch * self.steps_per_epoch + self._step_in_epoch
+
+    def _is_due(self) -> bool:
+        return self.save_freq != "epoch" and self._global_step % self.save_freq == 0
+
+    def _save_and_interrupt(self) -> None:
+        try:
+            if self._saved_step != self._global_step:
+                self._save()
+        finally:
+            self._interruption.stop_listening()
+        self._interrupt()
+
+    def _interrupt(self) -> NoReturn:
+        if self._saved_step is not None:
+            epoch, step = divmod(self._saved_step, self.steps_per_epoch)
+            print(
+                f"\nInterrupted. The training can be resumed after step {self._saved_step} (epoch "
+                f"{epoch + 1}, batch {step} of {self.steps_per_epoch}): "
+                f"{_complete(self.directory)[-1]}",
+                flush=True,
+            )
+        raise KeyboardInterrupt
+
+    def _save(self) -> None:
+        """Writes the state beside the older checkpoints and renames it when it is complete."""
+        variables = _variables(self.model)
+        note = {
+            "step": self._global_step,
+            "epoch": self._epoch,
+            "steps_per_epoch": self.steps_per_epoch,
+            "state": _describe(self.model),
+        }
+        self.directory.mkdir(parents=True, exist_ok=True)
+        older = _complete(self.directory)
+        # The number, not the step, says which is newest: a training begun anew in this directory
+        # starts at step 0 again.
+        number = _number(older[-1]) + 1 if older else 1
+        name = f"{_COMPLETE}{number:06d}-step-{self._global_step}"
+        with _written_whole(self.directory, name) as folder:
+            np.savez(folder / _STATE_FILE, **_values(variables))
+            text = json.dumps(note, indent=1)
+            (folder / _POSITION_FILE).write_text(text, encoding="utf-8")
+        self._saved_step = self._global_step
+        for folder in _complete(self.directory)[: -self.keep]:
+            _discard(folder)
+
+
+class _Interruption:
+    """Takes Ctrl-C for the time of a `fit` and notes that it came."""
+
+    def __init__(self) -> None:
+        self.wanted = False
+        self._model: Any = None
+        self._previous: Any = None
+
+    def listen(self, model: keras.Model) -> None:
+        self.stop_listening()
+        if threading.current_thread() is not threading.main_thread():
+            return  # Python lets only the main thread set signal handlers
+        previous = signal.getsignal(signal.SIGINT)
+        if previous is None:
+            return  # set by a C library: it could not be given back
+        self._model, self._previous = model, previous
+        signal.signal(signal.SIGINT, self._on_signal)
+
+    def stop_listening(self) -> None:
+        self.wanted = False
+        if self._previous is not None:
+            # Someone may have taken the signal over since; theirs stays.
+            if signal.getsignal(signal.SIGINT) == self._on_signal:
+                signal.signal(signal.SIGINT, self._previous)
+            self._model = self._previous = None
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if not _is_fitting(self._model, frame):
+            # `fit` died of an error, and Keras did not call `on_train_end`.
+            self.stop_listening()
+            signal.raise_signal(number)
+        elif self.wanted:
+            self.stop_listening()
+            raise KeyboardInterrupt
+        else:
+            self.wanted = True
+
+
+def _is_fitting(model: Any, frame: FrameType | None) -> bool:
+    """Whether `model.fit` is among the calls that lead to `frame`."""
+    while frame is not None:
+        if frame.f_code.co_name == "fit" and frame.f_locals.get("self") is model:
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _variables(model: keras.Model) -> list[keras.Variable]:
+    """All that a training step reads and changes.
+
+    `model.save_weights` leaves out the states of random generators; `model.variables` has them.
+    """
+    if not model.built or getattr(model, "optimizer", None) is None:
+        raise ValueError(
+            "The model must be built, and compiled with an optimizer, before its training state "
+            f"is restored or saved. Received: built={model.built}, "
+            f"optimizer={getattr(model, 'optimizer', None)}"
+        )
+    if not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)
+    return [*model.variables, *model.optimizer.variables]
+
+
+def _describe(model: keras.Model) -> list[str]:
+    """What tells one training state from another: the optimizer's class, then every variable.
+
+    Only the last part of a variable's name is used, and the optimizer's not at all: Keras numbers
+    layers by how many were made before them.
+    """
+    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    return [
+        f"optimizer {type(optimizer).__name__}",
+        *(f"{v.name} {tuple(v.shape)} {v.dtype}" for v in model.variables),
+        *(f"optimizer variable {tuple(v.shape)} {v.dtype}" for v in model.optimizer.variables),
+    ]
+
+
+def _check_same(folder: Path, saved: list[str], present: list[str]) -> None:
+    for there, here in itertools.zip_longest(saved, present, fillvalue="nothing"):
+        if there != here:
+            raise ValueError(
+                f"The checkpoint {folder} was written by another model or optimizer: where it has "
+                f"`{there}`, the model to restore has `{here}`"
+            )
+
+
+def _values(variables: list[keras.Variable]) -> dict[str, np.ndarray]:
+    values = {}
+    for index, variable in enumerate(variables):
+        value = variable.value
+        if variable.dtype == "bfloat16":  # unknown to NumPy's files; exact in float32
+            value = ops.cast(value, "float32")
+        values[str(index)] = ops.convert_to_numpy(value)
+    return values
+
+
+def _complete(directory: Path) -> list[Path]:
+    """The checkpoints in a directory, the newest last."""
+    return sorted(directory.glob(f"{_COMPLETE}*-step-*"), key=_number)
+
+
+def _number(folder: Path) -> int:
+    return int(folder.name.removeprefix(_COMPLETE).split("-")[0])
+
+
+@contextlib.contextmanager
+def _written_whole(directory: Path, name: str) -> Iterator[Path]:
+    """A folder to fill, which takes its name when it is full and on the disk, or never."""
+    for leftover in directory.glob(f"{_UNFINISHED}*"):
+        shutil.rmtree(leftover)
+    folder = directory / f"{_UNFINISHED}{name}"
+    folder.mkdir()
+    try:
+        yield folder
+        for path in (*folder.iterdir(), folder):
+            _flush_to_disk(path)
+        os.rename(folder, directory / name)
+        _flush_to_disk(directory)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _discard(folder: Path) -> None:
+    """Removes a checkpoint; one that is half gone does not look like one."""
+    unfinished = folder.with_name(f"{_UNFINISHED}{folder.name}")
+    os.rename(folder, unfinished)
+    shutil.rmtree(unfinished)
+
+
+def _flush_to_disk(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
