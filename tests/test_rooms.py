@@ -17,8 +17,8 @@ PACKAGE = ROOT / "keras_luong"
 ROOMS = ("functional", "layers", "search", "models", "text", "training", "serving")
 # Those that speak `keras.ops`, and nothing but `keras.ops`.
 NEUTRAL_ROOMS = ROOMS[: ROOMS.index("text")]
-# Every room may import it.
-COMMON = "ids"
+# Small files of the standard library alone, which every room may import.
+COMMON = ("folders", "ids")
 # The one file that knows the backends, in order to compile for each.
 COMPILES = Path("models") / "compiled.py"
 
@@ -34,7 +34,7 @@ def module_name(path):
 
 
 def imports(tree, package):
-    """Yields `(imported name, stands at module level)`, from statements and `import_module`.
+    """Yields `(imported name, runs when the module loads)`, from statements and `import_module`.
 
     `from a import b` yields `a.b`, since `b` may be a module. Relative ones start from `package`.
     """
@@ -55,9 +55,10 @@ def imports(tree, package):
                 first = node.args[0]
                 if isinstance(first, ast.Constant):
                     yield importlib.util.resolve_name(first.value, package), top
-        inside = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        later = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        never = isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
         for child in ast.iter_child_nodes(node):
-            yield from visit(child, top and not inside)
+            yield from visit(child, top and not later and not never)
 
     yield from visit(tree, True)
 
@@ -76,7 +77,7 @@ def room_of(imported):
 
 def wrong_rooms(room, imported_names):
     """What `room` imports of this package and may not."""
-    allowed = {COMMON, *ROOMS[: ROOMS.index(room) + 1]}
+    allowed = {*COMMON, *ROOMS[: ROOMS.index(room) + 1]}
     return [
         name
         for name in imported_names
@@ -107,7 +108,7 @@ def room_name(path):
 
 def existing_rooms():
     children = [child for child in PACKAGE.iterdir() if child.is_dir() or child.suffix == ".py"]
-    return {child.stem for child in children} - {"__init__", "__pycache__", COMMON}
+    return {child.stem for child in children} - {"__init__", "__pycache__", *COMMON}
 
 
 def test_every_module_stands_in_a_room():
@@ -119,9 +120,10 @@ def test_a_room_imports_from_rooms_above_it(path):
     assert wrong_rooms(room_name(path), [name for name, _ in imports_of(path)]) == []
 
 
-def test_the_common_ids_import_nothing_of_the_package():
-    names = [name for name, _ in imports_of(PACKAGE / f"{COMMON}.py")]
-    assert [name for name in names if name.split(".")[0] == "keras_luong"] == []
+@pytest.mark.parametrize("path", modules(COMMON))
+def test_common_files_import_the_standard_library_only(path):
+    libraries = {name.split(".")[0] for name, _ in imports_of(path)}
+    assert libraries <= sys.stdlib_module_names
 
 
 @pytest.mark.parametrize("path", modules(NEUTRAL_ROOMS))
@@ -143,7 +145,7 @@ def test_importing_the_package_loads_neutral_rooms_only():
         if room is None:
             assert name.split(".")[0] in NEUTRAL_LIBRARIES, name
         else:
-            assert room in {COMMON, *NEUTRAL_ROOMS}, name
+            assert room in {*COMMON, *NEUTRAL_ROOMS}, name
 
 
 @pytest.mark.parametrize("path", sources("keras_luong", "examples", "benchmarks"))
@@ -194,10 +196,18 @@ def test_the_reader_sees_private_and_legacy_api(source, found):
     assert forbidden_names(ast.parse(source)) == found
 
 
-def test_the_reader_tells_module_level_from_inside_a_function():
-    source = "import jax\nif True:\n    import torch\ndef f():\n    import tensorflow as tf\n"
-    expected = [("jax", True), ("torch", True), ("tensorflow", False)]
-    assert list(imports(ast.parse(source), "keras_luong")) == expected
+@pytest.mark.parametrize(
+    ("source", "runs"),
+    [
+        ("import jax", True),
+        ("if True:\n    import jax", True),
+        ("class A:\n    import jax", True),
+        ("def f():\n    import jax", False),
+        ("if TYPE_CHECKING:\n    import jax", False),
+    ],
+)
+def test_the_reader_tells_what_runs_when_the_module_loads(source, runs):
+    assert list(imports(ast.parse(source), "keras_luong")) == [("jax", runs)]
 
 
 def pictured_rooms(text):
@@ -208,7 +218,10 @@ def pictured_rooms(text):
     lines = picture[2].splitlines()
     indent = min(len(line) - len(line.lstrip()) for line in lines)
     entries = [line.split()[0] for line in lines if len(line) - len(line.lstrip()) == indent]
-    return {entry.removesuffix("/").removesuffix(".py") for entry in entries} - {"__init__", COMMON}
+    return {entry.removesuffix("/").removesuffix(".py") for entry in entries} - {
+        "__init__",
+        *COMMON,
+    }
 
 
 @pytest.mark.parametrize("document", ["CONTRIBUTING.md", "README.md"])

@@ -7,7 +7,7 @@ from keras import ops
 
 from keras_luong.functional import zero_masked
 from keras_luong.layers.attention_decoder_cell import AttentionDecoderCell
-from keras_luong.layers.checks import check_mask, check_rank, refuse_list, refuse_mask
+from keras_luong.layers.checks import check_batch, check_mask, check_rank, refuse_list, refuse_mask
 from keras_luong.layers.luong_attention import AttentionMemory
 from keras_luong.layers.recurrence import drawn_dropout, flat_state_size, recur
 
@@ -189,7 +189,7 @@ class AttentionDecoder(keras.layers.Layer):
             return states
         given = keras.tree.flatten(initial_state)
         sizes = flat_state_size(self.cell.cell)
-        if [state.shape[-1] for state in given] != sizes:
+        if [tuple(state.shape[1:]) for state in given] != [(size,) for size in sizes]:
             raise ValueError(
                 "initial_state must have the wrapped cell's states (no attention vector), of depths "
                 f"{sizes}. Received shapes: {[tuple(state.shape) for state in given]}"
@@ -204,6 +204,9 @@ class AttentionDecoder(keras.layers.Layer):
         memory_mask: Tensor | None,
     ) -> None:
         check_rank(self, "memory", memory, (3,))
+        # Or the cell would take three times as many sequences for beams.
+        check_batch(self, sequences, memory=memory)
+        self.cell.attention.check_source_length(memory.shape[1])
         check_mask(self, "sequences_mask", sequences_mask, sequences.shape[:-1])
         check_mask(self, "memory_mask", memory_mask, memory.shape[:-1])
 

@@ -1,5 +1,6 @@
 """`AttentionDecoderCell`: one step of a decoder with attention."""
 
+import copy
 import inspect
 from typing import Any
 
@@ -185,8 +186,9 @@ class AttentionDecoderCell(keras.layers.Layer):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "AttentionDecoderCell":
+        # Copies, since `StackedRNNCells` empties the config that it is made from.
         parts = {
-            name: keras.saving.deserialize_keras_object(config[name])
+            name: keras.saving.deserialize_keras_object(copy.deepcopy(config[name]))
             for name in ("cell", "attention")
         }
         return cls(**{**config, **parts})

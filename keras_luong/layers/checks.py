@@ -29,6 +29,17 @@ def check_mask(layer: keras.layers.Layer, name: str, mask: Any, shape: Any) -> N
         )
 
 
+def check_batch(layer: keras.layers.Layer, first: Any, **others: Any) -> None:
+    """Refuses tensors of which there are known to be more or fewer rows than in `first`."""
+    rows = first.shape[0]
+    for name, tensor in others.items():
+        if None not in (rows, tensor.shape[0]) and rows != tensor.shape[0]:
+            raise ValueError(
+                f"{type(layer).__name__} takes as many rows of {name} as of its first argument, "
+                f"{rows}. Received {tensor.shape[0]}."
+            )
+
+
 def refuse_list(layer: keras.layers.Layer, first: Any, call: str) -> None:
     """Refuses the list form `layer([query, value])` of Keras 2 and says how to call instead."""
     if isinstance(first, list | tuple):

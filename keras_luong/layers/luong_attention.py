@@ -193,7 +193,7 @@ class LuongAttention(keras.layers.Layer):
         Returns:
             An `AttentionMemory` for `attend`.
         """
-        self._check_source_length(value.shape[1])
+        self.check_source_length(value.shape[1])
         value = ops.cast(functional.zero_masked(value, value_mask), self.compute_dtype)
         if key is not None:
             key = ops.cast(functional.zero_masked(key, value_mask), self.compute_dtype)
@@ -268,7 +268,8 @@ class LuongAttention(keras.layers.Layer):
         check_mask(self, "query_mask", query_mask, query.shape[:-1])
         check_mask(self, "value_mask", value_mask, value.shape[:-1])
 
-    def _check_source_length(self, length: int | None) -> None:
+    def check_source_length(self, length: int | None) -> None:
+        """Refuses a source whose length is known and too long for a location score."""
         if self.score_mode == "location" and length is not None and length > self.max_source_length:
             raise ValueError(
                 f"A location score built for max_source_length={self.max_source_length} was given "
@@ -286,7 +287,7 @@ class LuongAttention(keras.layers.Layer):
         training: bool | None = None,
     ) -> Any:
         self._check_call(query, value, key, query_mask, value_mask)
-        self._check_source_length(value.shape[1])
+        self.check_source_length(value.shape[1])
         target = tuple(query.shape[:-1])
         context = keras.KerasTensor((*target, value.shape[-1]), dtype=self.compute_dtype)
         if not return_attention_scores:

@@ -1,6 +1,6 @@
 """Batches of few static shapes from encoded pairs, as tf.data pipelines.
 
-Every element is `({"source": source, "target": target_in}, target_out)` with `source = tokens +
+Every element is `((source, target_in), target_out)` with `source = tokens +
 [end]`, `target_in = [start] + tokens`, `target_out = tokens + [end]`: int32, padded with 0, each of
 shape `(batch_size, length)`. The lengths are those of a few buckets, because XLA compiles a model
 once for every shape. A bucket's last batch is filled up with rows of padding alone.
@@ -227,7 +227,7 @@ class _Rows:
             dense = tf.gather(rows, indices).to_tensor(PADDING_ID, shape=shape)
             return tf.ensure_shape(dense, [batch_size, None])
 
-        inputs = {"source": padded(self.source), "target": padded(self.target_in)}
+        inputs = (padded(self.source), padded(self.target_in))
         return inputs, padded(self.target_out)
 
 

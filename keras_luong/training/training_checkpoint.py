@@ -1,13 +1,11 @@
 """Stop a training at any step and go on later as if nothing had happened."""
 
-import contextlib
 import itertools
 import json
 import os
 import shutil
 import signal
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple, NoReturn
@@ -16,10 +14,11 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_luong.folders import whole_folder
+
 _STATE_FILE = "state.npz"
 _POSITION_FILE = "position.json"
-_COMPLETE = "checkpoint-"
-_UNFINISHED = "unfinished-"
+_PREFIX = "checkpoint-"
 
 # What `stop_training` is set to at the end of a shortened epoch: true like `True`, yet told apart
 # from the `True` of a callback that means it, so that only our own wish is taken back.
@@ -159,7 +158,7 @@ class TrainingCheckpoint(keras.callbacks.Callback):
         _check_same(folder, note["state"], _describe(model))
         with np.load(folder / _STATE_FILE) as state:
             for index, variable in enumerate(variables):
-                variable.assign(state[str(index)])
+                variable.assign(state[f"arr_{index}"])
         epoch, step_in_epoch = divmod(note["step"], self.steps_per_epoch)
         return Position(epoch, step_in_epoch, note["step"])
 
@@ -237,7 +236,7 @@ class TrainingCheckpoint(keras.callbacks.Callback):
         return self._epoch * self.steps_per_epoch + self._step_in_epoch
 
     def _is_due(self) -> bool:
-        return self.save_freq != "epoch" and self._global_step % self.save_freq == 0
+        return isinstance(self.save_freq, int) and self._global_step % self.save_freq == 0
 
     def _save_and_interrupt(self) -> None:
         try:
@@ -267,19 +266,17 @@ class TrainingCheckpoint(keras.callbacks.Callback):
             "steps_per_epoch": self.steps_per_epoch,
             "state": _describe(self.model),
         }
-        self.directory.mkdir(parents=True, exist_ok=True)
         older = _complete(self.directory)
         # The number, not the step, says which is newest: a training begun anew in this directory
         # starts at step 0 again.
         number = _number(older[-1]) + 1 if older else 1
-        name = f"{_COMPLETE}{number:06d}-step-{self._global_step}"
-        with _written_whole(self.directory, name) as folder:
-            np.savez(folder / _STATE_FILE, **_values(variables))
+        path = self.directory / f"{_PREFIX}{number:06d}-step-{self._global_step}"
+        with whole_folder(path) as folder:
+            np.savez(folder / _STATE_FILE, *_values(variables))
             text = json.dumps(note, indent=1)
             (folder / _POSITION_FILE).write_text(text, encoding="utf-8")
         self._saved_step = self._global_step
-        for folder in _complete(self.directory)[: -self.keep]:
-            _discard(folder)
+        _sweep(self.directory, self.keep)
 
 
 class _Interruption:
@@ -368,52 +365,31 @@ def _check_same(folder: Path, saved: list[str], present: list[str]) -> None:
             )
 
 
-def _values(variables: list[keras.Variable]) -> dict[str, np.ndarray]:
-    values = {}
-    for index, variable in enumerate(variables):
-        value = variable.value
-        if variable.dtype == "bfloat16":  # unknown to NumPy's files; exact in float32
-            value = ops.cast(value, "float32")
-        values[str(index)] = ops.convert_to_numpy(value)
-    return values
+def _values(variables: list[keras.Variable]) -> list[np.ndarray]:
+    # NumPy's files do not know bfloat16, which is exact in float32.
+    return [
+        ops.convert_to_numpy(ops.cast(v.value, "float32") if v.dtype == "bfloat16" else v.value)
+        for v in variables
+    ]
 
 
 def _complete(directory: Path) -> list[Path]:
     """The checkpoints in a directory, the newest last."""
-    return sorted(directory.glob(f"{_COMPLETE}*-step-*"), key=_number)
+    return sorted(directory.glob(f"{_PREFIX}*-step-*"), key=_number)
 
 
 def _number(folder: Path) -> int:
-    return int(folder.name.removeprefix(_COMPLETE).split("-")[0])
+    return int(folder.name.removeprefix(_PREFIX).split("-")[0])
 
 
-@contextlib.contextmanager
-def _written_whole(directory: Path, name: str) -> Iterator[Path]:
-    """A folder to fill, which takes its name when it is full and on the disk, or never."""
-    for leftover in directory.glob(f"{_UNFINISHED}*"):
+def _sweep(directory: Path, keep: int) -> None:
+    """Removes older checkpoints, and what a process that died left half written."""
+    for folder in _complete(directory)[:-keep]:
+        _discard(folder)
+    for leftover in directory.glob(f".{_PREFIX}*.unfinished"):
         shutil.rmtree(leftover)
-    folder = directory / f"{_UNFINISHED}{name}"
-    folder.mkdir()
-    try:
-        yield folder
-        for path in (*folder.iterdir(), folder):
-            _flush_to_disk(path)
-        os.rename(folder, directory / name)
-        _flush_to_disk(directory)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _discard(folder: Path) -> None:
     """Removes a checkpoint; one that is half gone does not look like one."""
-    unfinished = folder.with_name(f"{_UNFINISHED}{folder.name}")
-    os.rename(folder, unfinished)
-    shutil.rmtree(unfinished)
-
-
-def _flush_to_disk(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    shutil.rmtree(folder.rename(folder.with_name(f".{folder.name}.unfinished")))

@@ -22,7 +22,7 @@ def encoded_pairs(count, seed=0, longest=12):
 
 def plain(batch):
     inputs, target = batch
-    return [inputs["source"].numpy(), inputs["target"].numpy(), target.numpy()]
+    return [*(part.numpy() for part in inputs), target.numpy()]
 
 
 def rows_of(dataset):
@@ -118,7 +118,7 @@ def test_every_batch_has_one_of_a_few_shapes_and_its_rows_need_it():
     assert seen == set(batches.shapes)
     spec = batches.dataset().element_spec
     expected = tf.TensorSpec([8, None], tf.int32)
-    assert spec == ({"source": expected, "target": expected}, expected)
+    assert spec == ((expected, expected), expected)
 
 
 def test_last_batches_are_filled_up_with_padding():

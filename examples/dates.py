@@ -1,0 +1,145 @@
+"""Learns to rewrite written dates as ISO 8601: "the third of May 2021" -> "2021-05-03".
+
+    make demo
+
+Trains on dates in 49 formats and four languages, scores dates that were in no training pair in any
+format, shows where the model looks, exports the next version under saved_models/dates/ and asks a
+fresh process, which knows TensorFlow but not this package, to translate with it.
+"""
+
+import argparse
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import keras
+from written_dates import FORMATS, DatePair, held_out_pairs, training_pairs
+
+from keras_luong import (
+    MaskedCrossentropy,
+    SubwordTokenizer,
+    TokenAccuracy,
+    Translator,
+    luong_seq2seq,
+)
+from keras_luong.serving import next_version
+from keras_luong.training import Alignment, draw_alignment
+
+HERE = Path(__file__).resolve().parent
+SAMPLES = [
+    "the third of May 2021",
+    "Mon 3/5/21",
+    "3 de mayo de 2021",
+    "le 14 juillet 1989",
+    "31. Dezember 1999",
+    "5/3/2021 (US)",
+]
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--pairs", type=int, default=60_000, help="to train on (%(default)s)")
+    parser.add_argument("--epochs", type=int, default=3, help="(%(default)s)")
+    parser.add_argument("--batch-size", type=int, default=128, help="(%(default)s)")
+    parser.add_argument("--units", type=int, default=112, help="(%(default)s)")
+    parser.add_argument("--held-out", type=int, default=4_000, help="(%(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="(%(default)s)")
+    parser.add_argument("--out", type=Path, help="default: the next version in saved_models/dates")
+    parser.add_argument("--logs", type=Path, default=Path("logs/dates"), help="for TensorBoard")
+    return parser.parse_args()
+
+
+def untrained(pairs: list[DatePair], units: int, steps: int) -> Translator:
+    """A translator with tokenizers made from the pairs. Digits are subwords of their own."""
+    sample = pairs[:30_000]
+    source = SubwordTokenizer.train(
+        [pair.source for pair in sample], 256, normalization="identity", split_digits=True
+    )
+    target = SubwordTokenizer.train(
+        [pair.target for pair in sample], 16, model_type="char", normalization="identity"
+    )
+    model = luong_seq2seq(
+        source.vocabulary_size, target.vocabulary_size, units=units, cell="gru", dropout=0.05
+    )
+    schedule = keras.optimizers.schedules.CosineDecay(3e-3, steps)
+    optimizer = keras.optimizers.Adam(schedule, global_clipnorm=1.0)
+    model.compile(optimizer, loss=MaskedCrossentropy(), metrics=[TokenAccuracy()])
+    return Translator(model, source, target, max_length=40)
+
+
+def score(translator: Translator, pairs: list[DatePair]) -> None:
+    """Prints the exact matches, in all and by format."""
+    translations = translator.translate([pair.source for pair in pairs], batch_size=500)
+    seen = Counter(pair.format_name for pair in pairs)
+    right = Counter(
+        pair.format_name
+        for pair, translation in zip(pairs, translations, strict=True)
+        if translation == pair.target
+    )
+    shares = {name: right[name] / seen[name] for name in seen}
+    examples = {pair.format_name: pair.source for pair in pairs}
+    print(f"\nExact matches on {len(pairs)} dates that no training pair had, by format:")
+    for name in sorted(shares, key=lambda name: (shares[name], name)):
+        print(f"  {shares[name]:7.1%}  {right[name]:3d} of {seen[name]:3d}  {examples[name]}")
+    worst = min(shares, key=lambda name: shares[name])
+    print(f"Worst format: {shares[worst]:.1%} ({worst})")
+    print(f"In all: {sum(right.values()) / len(pairs):.2%} of {len(pairs)}")
+
+
+def show(alignment: Alignment) -> None:
+    """Prints where the model looked for each character it wrote, and draws it into a file."""
+    print("\nWhere it looked (source subword with the greatest score, for each target subword):")
+    for token, row in zip(alignment.target_tokens, alignment.scores, strict=True):
+        best = int(row.argmax())
+        print(f"  {token:>4}  <-  {alignment.source_tokens[best]}  ({row[best]:.2f})")
+
+
+def translate_in_fresh_process(saved_model: Path, texts: list[str]) -> str:
+    """What a process that never heard of this package says; `-I` keeps it off our path."""
+    command = [sys.executable, "-I", str(HERE / "load_saved_model.py"), str(saved_model)]
+    finished = subprocess.run(
+        command, input="\n".join(texts), text=True, stdout=subprocess.PIPE, check=True
+    )
+    return finished.stdout
+
+
+def main() -> None:
+    options = arguments()
+    keras.utils.set_random_seed(options.seed)
+    pairs = training_pairs(options.pairs, seed=options.seed)
+    held_out = held_out_pairs(options.held_out, seed=options.seed)
+    print(f"{len(pairs)} training pairs in {len(FORMATS)} formats, such as:")
+    for pair in pairs[:5]:
+        print(f"  {pair.source}  ->  {pair.target}")
+    start = time.perf_counter()
+    steps = options.epochs * (-(-len(pairs) // options.batch_size))
+    translator = untrained(pairs, options.units, steps)
+    translator.fit(
+        [(pair.source, pair.target) for pair in pairs],
+        epochs=options.epochs,
+        batch_size=options.batch_size,
+        buckets=2,
+        seed=options.seed,
+        log_dir=options.logs,
+        alignment_texts=SAMPLES[:3],
+        verbose=1,
+    )
+    print(f"Trained in {time.perf_counter() - start:.0f} s.")
+    score(translator, held_out)
+    alignment = translator.align(SAMPLES[:1])[0]
+    show(alignment)
+    path = options.out or next_version(Path("saved_models/dates"))
+    translator.export(path)
+    picture = Path(options.logs, "alignment.png")
+    draw_alignment(alignment).savefig(picture)
+    print(f"\nExported to {path}; the alignment is drawn in {picture}.")
+    print("A fresh process, without keras_luong, translates with it:")
+    print(translate_in_fresh_process(path, SAMPLES))
+    print(f"Everything took {time.perf_counter() - start:.0f} s.")
+    print(f"See the training: .venv/bin/tensorboard --logdir {options.logs}")
+
+
+if __name__ == "__main__":
+    main()

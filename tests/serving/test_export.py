@@ -1,0 +1,417 @@
+"""The export in TF Serving's own loader, against `Translator.explain`; and what export refuses."""
+
+import importlib.util
+import itertools
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_luong import (
+    AttentionDecoder,
+    AttentionDecoderCell,
+    LuongAttention,
+    MaskedCrossentropy,
+    Seq2Seq,
+    SubwordTokenizer,
+    Translator,
+    luong_seq2seq,
+    rnn_encoder,
+)
+from keras_luong.serving import export_saved_model, next_version
+from tests.serving import cpp_loader
+
+ROOT = Path(__file__).resolve().parents[2]
+NUMBERS = {"one": "eins", "two": "zwei", "three": "drei", "four": "vier"}
+PAIRS = [
+    (" ".join(words), " ".join(NUMBERS[word] for word in words))
+    for length in (1, 2)
+    for words in itertools.product(NUMBERS, repeat=length)
+] + [
+    ("one two three four", "eins zwei drei vier"),
+    ("four three two one", "vier drei zwei eins"),
+    ("two two two", "zwei zwei zwei"),
+    ("one one four", "eins eins vier"),
+]
+VOCABULARY = 27
+MAX_LENGTH = 7
+TOO_LONG = " ".join(["four three two one"] * 3)
+TEXTS = [
+    "one two three four",
+    "",
+    "three",
+    "犬 two",  # no subword of this vocabulary
+    "one 🙂🙂",
+    "   ",
+    TOO_LONG,
+    "two  \tone\n",
+    "<s> one </s>",
+    "ｔｗｏ",  # a full-width "two"
+    "one three",
+]
+DTYPES = {
+    "translation": tf.string,
+    "score": tf.float32,
+    "attention_scores": tf.float32,
+    "source_tokens": tf.string,
+    "target_tokens": tf.string,
+    "source_length": tf.int32,
+    "target_length": tf.int32,
+}
+RANKS = {"attention_scores": 3, "source_tokens": 2, "target_tokens": 2}
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return SubwordTokenizer.train([text for pair in PAIRS for text in pair], VOCABULARY)
+
+
+@pytest.fixture(scope="module")
+def trained(tokenizer):
+    """A translator that has learnt its pairs, in 100 small batches."""
+    keras.utils.set_random_seed(1)
+    model = luong_seq2seq(VOCABULARY, VOCABULARY, units=32)
+    optimizer = keras.optimizers.Adam(0.03, global_clipnorm=1.0)
+    model.compile(optimizer, loss=MaskedCrossentropy(), jit_compile=False)
+    translator = Translator(model, tokenizer, tokenizer, max_length=MAX_LENGTH)
+    translator.fit(PAIRS, epochs=100, batch_size=len(PAIRS), buckets=1, verbose=0)
+    return translator
+
+
+@pytest.fixture(scope="module")
+def exported(trained, tmp_path_factory):
+    path = tmp_path_factory.mktemp("exported") / "numbers" / "1"
+    trained.export(path)
+    return path
+
+
+def untrained(tokenizer, **arguments):
+    """A translator with weights so large that its translations differ."""
+    keras.utils.set_random_seed(7)
+    model = luong_seq2seq(VOCABULARY, VOCABULARY, units=16, **arguments)
+    for variable in model.trainable_variables:
+        variable.assign(variable * 3)
+    return Translator(model, tokenizer, tokenizer, max_length=MAX_LENGTH)
+
+
+def assert_says(reply, expected, tolerance=1e-4):
+    """That the reply to a batch is, row for row, what `explain` says; beyond a length is nothing."""
+    assert {name: array.shape[0] for name, array in reply.items()} == dict.fromkeys(
+        DTYPES, len(expected)
+    )
+    for row, one in enumerate(expected):
+        source, target = len(one.source_tokens), len(one.target_tokens)
+        assert (reply["source_length"][row], reply["target_length"][row]) == (source, target)
+        assert reply["translation"][row].decode() == one.text
+        np.testing.assert_allclose(reply["score"][row], one.score, rtol=0, atol=tolerance)
+        for name, tokens in (("source_tokens", one.source_tokens), ("target_tokens", one[3])):
+            got = [token.decode() for token in reply[name][row]]
+            assert got == [*tokens, *[""] * (len(got) - len(tokens))]
+        scores = np.zeros(reply["attention_scores"].shape[1:], "float32")
+        scores[:target, :source] = one.attention_scores
+        got = reply["attention_scores"][row]
+        np.testing.assert_allclose(got, scores, rtol=0, atol=tolerance)
+        assert not got[target:].any() and not got[:, source:].any()
+
+
+def files(folder):
+    """Everything below a folder, byte for byte."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
+        for path in sorted(folder.rglob("*"))
+    }
+
+
+def test_the_loader_of_tf_serving_says_what_translate_says(trained, exported, cpp_runner):
+    right = trained.translate([source for source, _ in PAIRS])
+    assert sum(text == target for text, (_, target) in zip(right, PAIRS, strict=True)) > 16
+    expected = trained.explain(TEXTS)
+    # Otherwise there would be little to compare.
+    assert expected[0].text == "eins zwei drei vier" and expected[2].text == "drei"
+    assert "<unk>" in expected[3].source_tokens and "<unk>" in expected[4].source_tokens
+    assert len({len(one.target_tokens) for one in expected}) > 3
+    (reply,) = cpp_loader.run(cpp_runner, exported, [TEXTS])
+    assert_says(reply, expected)
+    np.testing.assert_allclose(
+        reply["attention_scores"].sum(-1),
+        np.arange(reply["target_tokens"].shape[1]) < reply["target_length"][:, None],
+        atol=1e-5,
+    )
+
+
+def test_one_text_a_request_is_row_for_row_the_same(trained, exported, cpp_runner):
+    together, *alone = cpp_loader.run(cpp_runner, exported, [TEXTS, *([text] for text in TEXTS)])
+    for row, (reply, one) in enumerate(zip(alone, trained.explain(TEXTS), strict=True)):
+        assert_says(reply, [one])
+        assert reply["translation"][0] == together["translation"][row]
+        np.testing.assert_allclose(reply["score"][0], together["score"][row], atol=1e-5)
+        # Nothing is padded where there is nobody to pad for.
+        assert reply["source_tokens"].shape[1] == reply["source_length"][0]
+        assert reply["target_tokens"].shape[1] == reply["target_length"][0]
+
+
+def test_no_rows_and_rows_of_nothing(trained, exported, cpp_runner):
+    none, one, two = cpp_loader.run(cpp_runner, exported, [[], [""], ["", " "]])
+    assert {name: array.shape[0] for name, array in none.items()} == dict.fromkeys(DTYPES, 0)
+    assert {name: array.ndim for name, array in none.items()} == {
+        name: RANKS.get(name, 1) for name in DTYPES
+    }
+    for reply, texts in ((one, [""]), (two, ["", " "])):
+        assert_says(reply, trained.explain(texts))
+        assert reply["translation"].tolist() == [b""] * len(texts)
+        assert reply["score"].tolist() == [0.0] * len(texts)
+        assert reply["source_tokens"].tolist() == [[b"</s>"]] * len(texts)
+        assert reply["target_length"].tolist() == [0] * len(texts)
+        assert reply["attention_scores"].shape == (len(texts), 0, 1)
+
+
+def test_bytes_that_are_not_utf8_are_read_as_the_replacement_character(
+    trained, exported, cpp_runner
+):
+    (reply,) = cpp_loader.run(cpp_runner, exported, [[b"one \xff\xfe two", b"\x00"]])
+    assert_says(reply, trained.explain(["one \ufffd\ufffd two", "\x00"]))
+
+
+def test_a_text_beyond_the_limit_is_cut(exported, cpp_runner):
+    cut = " ".join(TOO_LONG.split()[:MAX_LENGTH])
+    (reply,) = cpp_loader.run(cpp_runner, exported, [[TOO_LONG, cut]])
+    assert reply["source_length"].tolist() == [MAX_LENGTH + 1] * 2
+    for array in reply.values():
+        np.testing.assert_array_equal(array[0], array[1])
+
+
+def test_the_signature(exported):
+    loaded = tf.saved_model.load(str(exported))
+    assert list(loaded.signatures) == ["serving_default"]
+    signature = loaded.signatures["serving_default"]
+    (), inputs = signature.structured_input_signature
+    assert inputs == {"text": tf.TensorSpec([None], tf.string, name="text")}
+    outputs = signature.structured_outputs
+    assert {name: spec.dtype for name, spec in outputs.items()} == DTYPES
+    for name, spec in outputs.items():
+        assert isinstance(spec, tf.TensorSpec)
+        assert (spec.shape.rank, spec.shape[0]) == (RANKS.get(name, 1), None), name
+
+
+OTHERS = {
+    "two layers of GRU, no input feeding": {
+        "cell": "gru",
+        "num_layers": 2,
+        "input_feeding": False,
+    },
+    "location": {"score_mode": "location", "max_source_length": 5, "tie_embeddings": False},
+    "concat, one way": {"score_mode": "dot", "bidirectional": False, "cell": "gru"},
+}
+
+
+@pytest.mark.parametrize("arguments", OTHERS.values(), ids=OTHERS)
+def test_other_models_serve_too(tokenizer, tmp_path, cpp_runner, arguments):
+    translator = untrained(tokenizer, **arguments)
+    translator.export(tmp_path / "1")
+    expected = translator.explain(TEXTS)
+    assert len({one.text for one in expected}) > 3
+    longest = min(MAX_LENGTH, arguments.get("max_source_length", 99) - 1)
+    assert max(len(one.source_tokens) for one in expected) == longest + 1
+    batch, *alone = cpp_loader.run(cpp_runner, tmp_path / "1", [TEXTS, [], TEXTS[:1]])
+    assert_says(batch, expected)
+    assert_says(alone[0], [])
+    assert_says(alone[1], expected[:1])
+
+
+def test_half_precision_inside_is_float32_outside(tokenizer, tmp_path, cpp_runner):
+    keras.config.set_dtype_policy("mixed_float16")
+    translator = untrained(tokenizer)
+    translator.export(tmp_path / "1")
+    (reply,) = cpp_loader.run(cpp_runner, tmp_path / "1", [TEXTS])
+    assert {name: tf.as_dtype(reply[name].dtype) for name in ("score", "attention_scores")} == {
+        "score": tf.float32,
+        "attention_scores": tf.float32,
+    }
+    assert_says(reply, translator.explain(TEXTS), tolerance=1e-2)
+
+
+def test_two_tokenizers_in_one_export(tmp_path, cpp_runner):
+    source = SubwordTokenizer.train([source for source, _ in PAIRS], 17, model_type="char")
+    target = SubwordTokenizer.train([target for _, target in PAIRS], 20)
+    sizes = (source.vocabulary_size, target.vocabulary_size)
+    assert sizes[0] != sizes[1]
+    keras.utils.set_random_seed(7)
+    model = luong_seq2seq(*sizes, units=16, cell="gru")
+    for variable in model.trainable_variables:
+        variable.assign(variable * 3)
+    translator = Translator(model, source, target, max_length=MAX_LENGTH)
+    translator.export(tmp_path / "1")
+    (reply,) = cpp_loader.run(cpp_runner, tmp_path / "1", [TEXTS])
+    assert_says(reply, translator.explain(TEXTS))
+
+
+def test_versions_stand_side_by_side(trained, tokenizer, tmp_path, cpp_runner):
+    models = [trained, untrained(tokenizer, cell="gru")]
+    assert models[0].translate(TEXTS) != models[1].translate(TEXTS)
+    for number, translator in enumerate(models, start=1):
+        before = {name: content for name, content in files(tmp_path).items()}
+        path = next_version(tmp_path)
+        assert path == tmp_path / str(number)
+        translator.export(path)
+        after = files(tmp_path)
+        assert {name: after[name] for name in before} == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "2"]
+    for number, translator in enumerate(models, start=1):
+        (reply,) = cpp_loader.run(cpp_runner, tmp_path / str(number), [TEXTS])
+        assert_says(reply, translator.explain(TEXTS))
+
+
+def test_training_goes_on_after_an_export_which_stays_as_it_was(tokenizer, tmp_path, cpp_runner):
+    translator = untrained(tokenizer, cell="gru")
+    expected = translator.explain(TEXTS)
+    translator.export(tmp_path / "1")
+    for variable in translator.model.trainable_variables:
+        variable.assign(-variable)
+    assert [one.text for one in translator.explain(TEXTS)] != [one.text for one in expected]
+    (reply,) = cpp_loader.run(cpp_runner, tmp_path / "1", [TEXTS])
+    assert_says(reply, expected)
+
+
+@pytest.mark.parametrize(
+    "name", ["latest", "v1", "0", "-1", "1.5", "1e3", " 1", "²", "٣"], ids=ascii
+)
+def test_a_name_that_is_no_version(trained, tmp_path, name):
+    with pytest.raises(ValueError, match="folders named by an integer.*Received: .*numbers"):
+        trained.export(tmp_path / "numbers" / name)
+    assert files(tmp_path) == {}
+
+
+def test_an_existing_folder_is_refused_and_stays(trained, tmp_path):
+    (tmp_path / "1" / "variables").mkdir(parents=True)
+    (tmp_path / "1" / "saved_model.pb").write_bytes(b"\x00older\xff")
+    (tmp_path / "2").mkdir()
+    (tmp_path / "3").write_bytes(b"a file")
+    before = files(tmp_path)
+    for name in before:
+        if name.isdecimal():
+            with pytest.raises(FileExistsError, match=f"{name}' exists.*Export the next version"):
+                trained.export(tmp_path / name)
+    assert files(tmp_path) == before
+
+
+class Patched(keras.layers.Layer):
+    """A head that writes into its logits with `slice_update`."""
+
+    def __init__(self, units, **kwargs):
+        super().__init__(**kwargs)
+        self.dense = keras.layers.Dense(units)
+
+    def call(self, vectors):
+        logits = self.dense(vectors)
+        start = [0] * len(logits.shape)
+        return keras.ops.slice_update(logits, start, keras.ops.zeros([1] * len(start)))
+
+
+def with_head(tokenizer, head):
+    step = AttentionDecoderCell(keras.layers.GRUCell(8), LuongAttention(), 8)
+    model = Seq2Seq(
+        rnn_encoder(VOCABULARY, 8, 4, state_sizes=[8], cell="gru"),
+        keras.layers.Embedding(VOCABULARY, 8),
+        AttentionDecoder(step),
+        head,
+    )
+    return Translator(model, tokenizer, tokenizer, max_length=3)
+
+
+def test_a_model_that_only_xla_can_run(tokenizer, tmp_path):
+    translator = with_head(tokenizer, Patched(VOCABULARY))
+    assert len(translator.translate(["one"])) == 1  # in Python it runs
+    with pytest.raises(ValueError, match="(?s)cannot be served.*XlaDynamicUpdateSlice"):
+        translator.export(tmp_path / "numbers" / "1")
+    assert files(tmp_path) == {}
+
+
+def test_a_function_whose_outputs_cannot_be_served(trained, tmp_path):
+    def ragged(texts):
+        return {"ids": trained.source_tokenizer.tokenize(texts), "total": tf.size(texts)[None]}
+
+    with pytest.raises(ValueError, match='(?s)"ids" is a RaggedTensorSpec'):
+        export_saved_model(tmp_path / "a" / "1", trained.model, ragged, [trained.source_tokenizer])
+    assert files(tmp_path) == {}
+
+
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
+def test_a_disk_that_fails_in_the_middle_leaves_nothing(
+    trained, tmp_path, monkeypatch, cpp_runner, error
+):
+    save = tf.saved_model.save
+
+    def fail(holder, folder, **arguments):
+        save(holder, folder, **arguments)
+        (Path(folder) / "saved_model.pb").write_bytes(b"half")
+        raise error("no space left")
+
+    monkeypatch.setattr(tf.saved_model, "save", fail)
+    with pytest.raises(error, match="no space left"):
+        trained.export(tmp_path / "1")
+    assert files(tmp_path) == {}
+    if error is OSError:
+        monkeypatch.undo()
+        trained.export(tmp_path / "1")
+        (reply,) = cpp_loader.run(cpp_runner, tmp_path / "1", [TEXTS])
+        assert_says(reply, trained.explain(TEXTS))
+
+
+ON_JAX = """
+import sys
+from keras_luong import SubwordTokenizer, Translator, luong_seq2seq
+
+saved, exported = sys.argv[1:]
+tokenizer = SubwordTokenizer.train(["one two", "eins zwei"], 14)
+translator = Translator(luong_seq2seq(14, 14, units=4), tokenizer, tokenizer, max_length=5)
+translator.save(saved)
+try:
+    translator.export(exported)
+except RuntimeError as error:
+    print(error)
+"""
+
+
+def test_another_backend_refuses_and_tensorflow_exports_what_it_saved(tmp_path, cpp_runner):
+    if importlib.util.find_spec("jax") is None:
+        pytest.skip("jax is not installed here")
+    saved, exported = tmp_path / "saved", tmp_path / "numbers" / "1"
+    done = subprocess.run(
+        [sys.executable, "-c", ON_JAX, str(saved), str(exported)],
+        env=os.environ | {"KERAS_BACKEND": "jax", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "export it under KERAS_BACKEND=tensorflow. The backend is 'jax'" in done.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["saved"]
+    translator = Translator.load(saved)
+    translator.export(exported)
+    (reply,) = cpp_loader.run(cpp_runner, exported, [["one two", ""]])
+    assert_says(reply, translator.explain(["one two", ""]))
+
+
+@pytest.mark.parametrize(
+    "present, expected",
+    [
+        ([], "1"),
+        (["1"], "2"),
+        (["1", "2", "9", "10"], "11"),
+        (["3"], "4"),
+        (["007"], "8"),
+        (["latest", "-5", "1.5", "²", "٣", ".7.unfinished"], "1"),
+    ],
+)
+def test_the_next_version(tmp_path, present, expected):
+    assert next_version(tmp_path / "none") == tmp_path / "none" / "1"
+    for name in present:
+        (tmp_path / name).mkdir()
+    assert next_version(tmp_path) == tmp_path / expected
+    assert next_version(str(tmp_path)) == tmp_path / expected
+    assert not (tmp_path / expected).exists()
