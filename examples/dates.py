@@ -40,10 +40,10 @@ SAMPLES = [
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pairs", type=int, default=60_000, help="to train on (%(default)s)")
-    parser.add_argument("--epochs", type=int, default=3, help="(%(default)s)")
-    parser.add_argument("--batch-size", type=int, default=128, help="(%(default)s)")
-    parser.add_argument("--units", type=int, default=112, help="(%(default)s)")
+    parser.add_argument("--pairs", type=int, default=90_000, help="to train on (%(default)s)")
+    parser.add_argument("--epochs", type=int, default=2, help="(%(default)s)")
+    parser.add_argument("--batch-size", type=int, default=64, help="(%(default)s)")
+    parser.add_argument("--units", type=int, default=96, help="(%(default)s)")
     parser.add_argument("--held-out", type=int, default=4_000, help="(%(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="(%(default)s)")
     parser.add_argument("--out", type=Path, help="default: the next version in saved_models/dates")
@@ -55,15 +55,13 @@ def untrained(pairs: list[DatePair], units: int, steps: int) -> Translator:
     """A translator with tokenizers made from the pairs. Digits are subwords of their own."""
     sample = pairs[:30_000]
     source = SubwordTokenizer.train(
-        [pair.source for pair in sample], 256, normalization="identity", split_digits=True
+        [pair.source for pair in sample], 160, normalization="identity", split_digits=True
     )
     target = SubwordTokenizer.train(
         [pair.target for pair in sample], 16, model_type="char", normalization="identity"
     )
-    model = luong_seq2seq(
-        source.vocabulary_size, target.vocabulary_size, units=units, cell="gru", dropout=0.05
-    )
-    schedule = keras.optimizers.schedules.CosineDecay(3e-3, steps)
+    model = luong_seq2seq(source.vocabulary_size, target.vocabulary_size, units=units, cell="gru")
+    schedule = keras.optimizers.schedules.CosineDecay(5e-3, steps)
     optimizer = keras.optimizers.Adam(schedule, global_clipnorm=1.0)
     model.compile(optimizer, loss=MaskedCrossentropy(), metrics=[TokenAccuracy()])
     return Translator(model, source, target, max_length=40)

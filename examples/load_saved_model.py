@@ -2,8 +2,8 @@
 
     echo "the third of May 2021" | python examples/load_saved_model.py saved_models/dates_demo/1
 
-This is all that a program needs that uses the export from Python: TensorFlow, and tensorflow_text for
-its ops. Neither keras_luong nor Keras is imported.
+This is all that a program needs to use the export from Python: TensorFlow, and tensorflow_text
+for its ops. Neither keras_luong nor Keras is imported.
 """
 
 import os

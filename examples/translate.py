@@ -1,6 +1,6 @@
-"""Trains a translator on parallel text, scores it and exports it for TF Serving.
+r"""Trains a translator on parallel text, scores it and exports it for TF Serving.
 
-    python examples/translate.py --train a.en a.de --valid v.en v.de --test t.en t.de \\
+    python examples/translate.py --train a.en a.de --valid v.en v.de --test t.en t.de \
         --out saved_models/en_de/1
 
 Any two files with one sentence a line will do, plain or gzipped. Ctrl-C saves the training's state;

@@ -12,8 +12,8 @@ from pathlib import Path
 def whole_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A folder to fill, which becomes `path` when it is full and on the disk, or never.
 
-    It is filled beside `path` under another name, flushed to the disk and renamed, so that neither a
-    crash nor a full disk leaves half of it under the name that others read.
+    It is filled beside `path` under another name, flushed to the disk and renamed, so that neither
+    a crash nor a full disk leaves half of it under the name that others read.
 
     Args:
         path: What the folder is to be called. Its parents are made.
@@ -41,7 +41,7 @@ def whole_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield folder
         for part in (*folder.rglob("*"), folder):
             _flush_to_disk(part)
-        # A rename replaces an empty folder in silence; anything else that came meanwhile is refused.
+        # A rename would replace an empty folder in silence.
         if path.exists():
             raise FileExistsError(f"{str(path)!r} appeared meanwhile and is not overwritten.")
         folder.rename(path)

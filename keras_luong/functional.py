@@ -1,7 +1,8 @@
 """The maths of attention as pure functions on `keras.ops`.
 
 Letters in shapes: b batch, t target step, s source position, d depth, u units.
-Masks are boolean, `True` keeps. `attention_logits` stand before the softmax, `attention_scores` after it.
+Masks are boolean, `True` keeps. `attention_logits` stand before the softmax, `attention_scores`
+after it.
 
 Reference:
     Luong, Pham, Manning 2015, "Effective Approaches to Attention-based Neural Machine Translation",

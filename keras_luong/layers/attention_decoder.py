@@ -19,9 +19,9 @@ class AttentionDecoder(keras.layers.Layer):
     """Runs an `AttentionDecoderCell` over a target sequence, attending over a memory.
 
     Keys are projected once, before the loop. With input feeding the attention of a step is part of
-    the next step's input, so it runs inside the loop; without, the loop holds the wrapped cell alone
-    and the attention of all steps is one batched product after it. Dropout masks of the wrapped
-    cell, and of the attention, are drawn once a sequence.
+    the next step's input, so it runs inside the loop; without, the loop holds the wrapped cell
+    alone and the attention of all steps is one batched product after it. Dropout masks of the
+    wrapped cell, and of the attention, are drawn once a sequence.
 
     Masked target steps leave the states as they are and put out zeros, with zero scores; what
     padding holds, on either side, does not matter. The output carries the mask of `sequences`.
@@ -191,8 +191,8 @@ class AttentionDecoder(keras.layers.Layer):
         sizes = flat_state_size(self.cell.cell)
         if [tuple(state.shape[1:]) for state in given] != [(size,) for size in sizes]:
             raise ValueError(
-                "initial_state must have the wrapped cell's states (no attention vector), of depths "
-                f"{sizes}. Received shapes: {[tuple(state.shape) for state in given]}"
+                "initial_state must have the wrapped cell's states (no attention vector), of "
+                f"depths {sizes}. Received shapes: {[tuple(state.shape) for state in given]}"
             )
         return [ops.cast(state, self.cell.compute_dtype) for state in given] + states[len(given) :]
 

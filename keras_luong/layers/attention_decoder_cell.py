@@ -24,8 +24,8 @@ class AttentionDecoderCell(keras.layers.Layer):
     - `c_t` the context of `h_t` over the memory;
     - `h~_t = tanh([c_t; h_t] W_c)`, the output.
 
-    `AttentionDecoder` runs it over a sequence. Inside a plain `keras.layers.RNN`, which hands a cell
-    nothing but inputs and states, it raises an error that says so.
+    `AttentionDecoder` runs it over a sequence. Inside a plain `keras.layers.RNN`, which hands a
+    cell nothing but inputs and states, it raises an error that says so.
 
     Args:
         cell: A Keras recurrent cell: `LSTMCell`, `GRUCell`, `SimpleRNNCell`, `StackedRNNCells` or
@@ -48,8 +48,8 @@ class AttentionDecoderCell(keras.layers.Layer):
         training: Passed to the wrapped cell.
 
     Output shape:
-        `(attention vector (batch, units), new states)`; with `return_attention_scores=True` also the
-        scores `(batch, source length)`.
+        `(attention vector (batch, units), new states)`; with `return_attention_scores=True` also
+        the scores `(batch, source length)`.
 
     Example:
 
@@ -195,7 +195,7 @@ class AttentionDecoderCell(keras.layers.Layer):
 
 
 _NO_MEMORY = (
-    "AttentionDecoderCell needs a memory to attend to, and keras.layers.RNN does not hand one over. "
+    "AttentionDecoderCell needs a memory to attend to, and keras.layers.RNN hands none over. "
     "Run the cell with keras_luong.AttentionDecoder(cell)(sequences, memory), or call it with "
     "memory=cell.prepare(memory)."
 )

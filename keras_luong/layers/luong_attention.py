@@ -270,9 +270,10 @@ class LuongAttention(keras.layers.Layer):
 
     def check_source_length(self, length: int | None) -> None:
         """Refuses a source whose length is known and too long for a location score."""
-        if self.score_mode == "location" and length is not None and length > self.max_source_length:
+        longest = self.max_source_length
+        if longest is not None and length is not None and length > longest:
             raise ValueError(
-                f"A location score built for max_source_length={self.max_source_length} was given "
+                f"A location score built for max_source_length={longest} was given "
                 f"a source of length {length}. Shorten the source or build the layer for more."
             )
 

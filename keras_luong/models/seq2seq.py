@@ -232,17 +232,15 @@ def _check_parts(target_embedding: Any, decoder: Any, head: Any) -> None:
         decoder.return_state or not decoder.return_sequences
     ):
         raise ValueError(
-            "decoder must be an AttentionDecoder with return_sequences=True and return_state=False. "
-            f"Received: {decoder!r}"
+            "decoder must be an AttentionDecoder with return_sequences=True and "
+            f"return_state=False. Received: {decoder!r}"
         )
     if head is not None:
         return
-    depth = decoder.cell.units
-    if not isinstance(target_embedding, keras.layers.ReversibleEmbedding) or (
-        target_embedding.output_dim != depth
-    ):
+    depth, tied = decoder.cell.units, getattr(target_embedding, "output_dim", None)
+    if not isinstance(target_embedding, keras.layers.ReversibleEmbedding) or tied != depth:
         raise ValueError(
             "head=None ties the vocabulary product to the target embedding, which must then be a "
-            f"keras.layers.ReversibleEmbedding as deep as the attention vector ({depth}). Received: "
-            f"{target_embedding!r} of depth {getattr(target_embedding, 'output_dim', None)}"
+            f"keras.layers.ReversibleEmbedding as deep as the attention vector ({depth}). "
+            f"Received: {target_embedding!r} of depth {tied}"
         )

@@ -73,11 +73,16 @@ def next_version(folder: str | os.PathLike[str]) -> Path:
     """
     folder = Path(folder)
     present = folder.iterdir() if folder.is_dir() else ()
-    return folder / str(1 + max((int(p.name) for p in present if p.name.isdecimal()), default=0))
+    return folder / str(1 + max(map(_version, present), default=0))
+
+
+def _version(path: Path) -> int:
+    """The version that TF Serving reads in a folder's name, or 0. It knows ASCII digits alone."""
+    return int(path.name) if path.name.isascii() and path.name.isdecimal() else 0
 
 
 def _check_path(path: Path) -> None:
-    if not path.name.isdecimal() or int(path.name) < 1:
+    if _version(path) < 1:
         raise ValueError(
             "TF Serving looks for versions: folders named by an integer, such as "
             f"saved_models/de_en/1. Received: {str(path)!r}"

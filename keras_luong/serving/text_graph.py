@@ -42,9 +42,9 @@ def write_translations(
         result: Of a search on `source`.
 
     Returns:
-        `translation` `(b,)`, `score` `(b,)`, `attention_scores` `(b, t, s)`, `source_tokens` `(b, s)`,
-        `target_tokens` `(b, t)`, `source_length` `(b,)`, `target_length` `(b,)`: dense, with
-        batch first; t is the length of the longest translation of the batch. Tokens and scores
+        `translation` `(b,)`, `score` `(b,)`, `attention_scores` `(b, t, s)`,
+        `source_tokens` `(b, s)`, `target_tokens` `(b, t)`, `source_length` `(b,)`,
+        `target_length` `(b,)`: dense, with batch first; t is the length of the longest translation of the batch. Tokens and scores
         beyond a length are empty and 0.
     """
     source_length = tf.reduce_sum(tf.cast(source != PADDING_ID, tf.int32), axis=1)
@@ -53,7 +53,8 @@ def write_translations(
     longest = tf.reduce_max(target_length, axis=0)
     kept = tf.sequence_mask(target_length, longest)
     ids = tf.where(kept, result.ids[:, 0, :longest], PADDING_ID)
-    attention_scores = tf.cast(result.attention_scores[:, 0, :longest], tf.float32)
+    all_scores: Tensor = result.attention_scores
+    attention_scores = tf.cast(all_scores[:, 0, :longest], tf.float32)
     return {
         "translation": target_tokenizer.detokenize(ids),
         "score": tf.where(has_text, tf.cast(result.scores[:, 0], tf.float32), 0.0),

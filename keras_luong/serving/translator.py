@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from keras_luong.folders import whole_folder
@@ -166,8 +165,7 @@ class Translator:
         return [translation.text for translation in self.explain(texts, batch_size=batch_size)]
 
     def explain(self, texts: Sequence[str], *, batch_size: int = 64) -> list[Translation]:
-        """Translates like `translate`, and says with what score, from and to which subwords, and
-        where the model looked: one `Translation` a text."""
+        """Translates like `translate`, and says how: one `Translation` a text."""
         _check_texts(texts)
         # Sorted by length, so that a batch holds little padding.
         by_length = sorted(range(len(texts)), key=lambda index: len(texts[index]))
@@ -242,9 +240,7 @@ class Translator:
 
         def function(texts: Tensor) -> dict[str, Tensor]:
             source = read_source(self.source_tokenizer, texts, self._source_limit)
-            result = self.model.run_search(
-                source, "greedy", self.max_length + 1, START_ID, END_ID
-            )
+            result = self.model.run_search(source, "greedy", self.max_length + 1, START_ID, END_ID)
             return write_translations(*tokenizers, source, result)
 
         export_saved_model(path, self.model, function, list(tokenizers))
@@ -260,7 +256,7 @@ class Translator:
         )
         if any(encoded.dropped.values()):
             _LOGGER.warning(
-                "Of %d pairs %d are left out: %d with an empty side, %d with more than %d subwords.",
+                "Of %d pairs %d are left out: %d with an empty side, %d of more than %d subwords.",
                 len(pairs),
                 sum(encoded.dropped.values()),
                 encoded.dropped["empty"],
@@ -289,7 +285,7 @@ class Translator:
         return [_translation(row) for row in _rows(outputs)]
 
 
-def _rows(outputs: dict[str, Tensor]) -> list[dict[str, np.ndarray]]:
+def _rows(outputs: dict[str, Tensor]) -> list[dict[str, Any]]:
     arrays = {name: output.numpy() for name, output in outputs.items()}
     return [
         {name: array[index] for name, array in arrays.items()}
@@ -297,7 +293,7 @@ def _rows(outputs: dict[str, Tensor]) -> list[dict[str, np.ndarray]]:
     ]
 
 
-def _translation(row: dict[str, np.ndarray]) -> Translation:
+def _translation(row: dict[str, Any]) -> Translation:
     source, target = row["source_length"], row["target_length"]
     return Translation(
         row["translation"].decode(),

@@ -100,7 +100,7 @@ def untrained(tokenizer, **arguments):
 
 
 def assert_says(reply, expected, tolerance=1e-4):
-    """That the reply to a batch is, row for row, what `explain` says; beyond a length is nothing."""
+    """The reply to a batch is, row for row, what `explain` says; beyond a length is nothing."""
     assert {name: array.shape[0] for name, array in reply.items()} == dict.fromkeys(
         DTYPES, len(expected)
     )
@@ -205,7 +205,7 @@ OTHERS = {
         "input_feeding": False,
     },
     "location": {"score_mode": "location", "max_source_length": 5, "tie_embeddings": False},
-    "concat, one way": {"score_mode": "dot", "bidirectional": False, "cell": "gru"},
+    "dot, one way": {"score_mode": "dot", "bidirectional": False, "cell": "gru"},
 }
 
 
@@ -236,7 +236,7 @@ def test_half_precision_inside_is_float32_outside(tokenizer, tmp_path, cpp_runne
 
 
 def test_two_tokenizers_in_one_export(tmp_path, cpp_runner):
-    source = SubwordTokenizer.train([source for source, _ in PAIRS], 17, model_type="char")
+    source = SubwordTokenizer.train([source for source, _ in PAIRS], 14, model_type="char")
     target = SubwordTokenizer.train([target for _, target in PAIRS], 20)
     sizes = (source.vocabulary_size, target.vocabulary_size)
     assert sizes[0] != sizes[1]
@@ -254,7 +254,7 @@ def test_versions_stand_side_by_side(trained, tokenizer, tmp_path, cpp_runner):
     models = [trained, untrained(tokenizer, cell="gru")]
     assert models[0].translate(TEXTS) != models[1].translate(TEXTS)
     for number, translator in enumerate(models, start=1):
-        before = {name: content for name, content in files(tmp_path).items()}
+        before = files(tmp_path)
         path = next_version(tmp_path)
         assert path == tmp_path / str(number)
         translator.export(path)
