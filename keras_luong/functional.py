@@ -32,6 +32,13 @@ def zero_masked(tensor: Tensor, mask: Tensor | None) -> Tensor:
     return ops.where(ops.expand_dims(mask, -1), tensor, ops.zeros((), tensor.dtype))
 
 
+def tanh(tensor: Tensor) -> Tensor:
+    """`ops.tanh`, which on JAX rounds float64 to float32, in the precision of its argument."""
+    if keras.backend.standardize_dtype(tensor.dtype) != "float64":
+        return ops.tanh(tensor)
+    return 2.0 * ops.sigmoid(2.0 * tensor) - 1.0
+
+
 def project(tensor: Tensor, kernel: Tensor) -> Tensor:
     """`tensor (..., d)` times `kernel (d, u)`, as one product of two matrices.
 
@@ -63,7 +70,7 @@ def concat_logits(
     """
     if bias is not None:
         projected_query = projected_query + bias
-    hidden = ops.tanh(ops.expand_dims(projected_query, 2) + ops.expand_dims(projected_key, 1))
+    hidden = tanh(ops.expand_dims(projected_query, 2) + ops.expand_dims(projected_key, 1))
     return ops.squeeze(project(hidden, ops.expand_dims(v, -1)), -1)
 
 

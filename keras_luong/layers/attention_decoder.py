@@ -111,7 +111,7 @@ class AttentionDecoder(keras.layers.Layer):
         return_attention_scores: bool = False,
         training: bool | None = None,
     ) -> Any:
-        self._check_call(sequences, memory, sequences_mask, memory_mask)
+        self._check_call(sequences, memory, initial_state, sequences_mask, memory_mask)
         sequences = zero_masked(sequences, sequences_mask)
         prepared = self.cell.prepare(memory, memory_mask, training)
         states = self.initial_states(initial_state, ops.shape(sequences)[0])
@@ -180,35 +180,37 @@ class AttentionDecoder(keras.layers.Layer):
 
         Returns:
             The wrapped cell's states, then, with input feeding, an attention vector of zeros.
-
-        Raises:
-            ValueError: If `initial_state` does not have the sizes of the wrapped cell's states.
         """
         states = self.cell.get_initial_state(batch_size)
-        if initial_state is None:
-            return states
-        given = keras.tree.flatten(initial_state)
-        sizes = flat_state_size(self.cell.cell)
-        if [tuple(state.shape[1:]) for state in given] != [(size,) for size in sizes]:
-            raise ValueError(
-                "initial_state must have the wrapped cell's states (no attention vector), of "
-                f"depths {sizes}. Received shapes: {[tuple(state.shape) for state in given]}"
-            )
+        given = keras.tree.flatten(initial_state) if initial_state is not None else []
         return [ops.cast(state, self.cell.compute_dtype) for state in given] + states[len(given) :]
 
     def _check_call(
         self,
         sequences: Tensor,
         memory: Tensor,
+        initial_state: Any,
         sequences_mask: Tensor | None,
         memory_mask: Tensor | None,
     ) -> None:
         check_rank(self, "memory", memory, (3,))
-        # Or the cell would take three times as many sequences for beams.
-        check_batch(self, sequences, memory=memory)
+        # The cell would take three times as many sequences for beams.
+        check_batch(self, "memory", memory, sequences.shape[0])
         self.cell.attention.check_source_length(memory.shape[1])
         check_mask(self, "sequences_mask", sequences_mask, sequences.shape[:-1])
         check_mask(self, "memory_mask", memory_mask, memory.shape[:-1])
+        if initial_state is not None:
+            self._check_states(keras.tree.flatten(initial_state), sequences.shape[0])
+
+    def _check_states(self, given: list[Tensor], batch_size: int | None) -> None:
+        sizes = flat_state_size(self.cell.cell)
+        if [tuple(state.shape[1:]) for state in given] != [(size,) for size in sizes]:
+            raise ValueError(
+                "initial_state must have the wrapped cell's states (no attention vector), of "
+                f"depths {sizes}. Received shapes: {[tuple(state.shape) for state in given]}"
+            )
+        for state in given:
+            check_batch(self, "initial_state", state, batch_size)
 
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
         return previous_mask if self.return_sequences else None
@@ -223,7 +225,7 @@ class AttentionDecoder(keras.layers.Layer):
         return_attention_scores: bool = False,
         training: bool | None = None,
     ) -> Any:
-        self._check_call(sequences, memory, sequences_mask, memory_mask)
+        self._check_call(sequences, memory, initial_state, sequences_mask, memory_mask)
         batch = sequences.shape[0]
         steps = tuple(sequences.shape[:2]) if self.return_sequences else (batch,)
         shapes = [(*steps, self.cell.output_size)]

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_luong.functional import project
+from keras_luong.functional import project, tanh
 from keras_luong.layers.luong_attention import AttentionMemory, LuongAttention
 from keras_luong.layers.recurrence import flat_state_size, output_depth, pack_states
 
@@ -140,15 +140,14 @@ class AttentionDecoderCell(keras.layers.Layer):
         if self.input_feeding:
             inputs = ops.concatenate([inputs, states.pop()], axis=-1)
         output, states = self.recur(inputs, states, training)
-        # Of b k hypotheses, the k of one sentence are k queries to its one memory.
-        queries = ops.reshape(output, (ops.shape(memory.values)[0], -1, output.shape[-1]))
-        vector, scores = self.attend(queries, memory)
-        vector = ops.reshape(vector, (-1, self.output_size))
+        vector, scores = self.attend(_queries_by_sentence(output, memory), memory)
+        rows = ops.shape(output)[0]
+        vector = ops.reshape(vector, (rows, self.output_size))
         if self.input_feeding:
             states.append(vector)
         if not return_attention_scores:
             return vector, states
-        return vector, states, ops.reshape(scores, (-1, ops.shape(scores)[-1]))
+        return vector, states, ops.reshape(scores, (rows, ops.shape(scores)[-1]))
 
     def recur(
         self, inputs: Tensor, states: list[Tensor], training: bool | None = None
@@ -171,7 +170,8 @@ class AttentionDecoderCell(keras.layers.Layer):
         vector = project(both, ops.cast(self.kernel, self.compute_dtype))
         if self.bias is not None:
             vector = vector + ops.cast(self.bias, self.compute_dtype)
-        return self.attention_activation(vector), scores
+        is_tanh = self.attention_activation is keras.activations.tanh
+        return tanh(vector) if is_tanh else self.attention_activation(vector), scores
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -199,6 +199,14 @@ _NO_MEMORY = (
     "Run the cell with keras_luong.AttentionDecoder(cell)(sequences, memory), or call it with "
     "memory=cell.prepare(memory)."
 )
+
+
+def _queries_by_sentence(output: Tensor, memory: AttentionMemory) -> Tensor:
+    """`(b k, d) -> (b, k, d)`: the k hypotheses of a sentence are k queries to its one memory."""
+    sentences = ops.shape(memory.values)[0]
+    # -1 only where the size is unknown: JAX and torch cannot infer a size beside a 0.
+    beams = ops.shape(output)[0] // max(sentences, 1) if isinstance(sentences, int) else -1
+    return ops.reshape(output, (sentences, beams, output.shape[-1]))
 
 
 def _check_options(cell: Any, attention: Any, units: int | None, use_bias: bool) -> None:

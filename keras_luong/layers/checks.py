@@ -7,10 +7,11 @@ import keras
 
 def check_rank(layer: keras.layers.Layer, name: str, tensor: Any, ranks: tuple[int, ...]) -> None:
     """Refuses a tensor whose rank is not among `ranks`."""
-    if len(tensor.shape) not in ranks:
+    shape = _shape(layer, name, tensor)
+    if len(shape) not in ranks:
         raise ValueError(
             f"{type(layer).__name__} takes a {name} of rank {' or '.join(map(str, ranks))}. "
-            f"Received shape {tuple(tensor.shape)}."
+            f"Received shape {shape}."
         )
 
 
@@ -18,7 +19,7 @@ def check_mask(layer: keras.layers.Layer, name: str, mask: Any, shape: Any) -> N
     """Refuses a mask whose shape is known to differ from `shape` (`None` fits every size)."""
     if mask is None:
         return
-    expected, received = tuple(shape), tuple(mask.shape)
+    expected, received = tuple(shape), _shape(layer, name, mask)
     fits = len(expected) == len(received) and all(
         None in pair or pair[0] == pair[1] for pair in zip(expected, received, strict=True)
     )
@@ -29,15 +30,23 @@ def check_mask(layer: keras.layers.Layer, name: str, mask: Any, shape: Any) -> N
         )
 
 
-def check_batch(layer: keras.layers.Layer, first: Any, **others: Any) -> None:
-    """Refuses tensors of which there are known to be more or fewer rows than in `first`."""
-    rows = first.shape[0]
-    for name, tensor in others.items():
-        if None not in (rows, tensor.shape[0]) and rows != tensor.shape[0]:
-            raise ValueError(
-                f"{type(layer).__name__} takes as many rows of {name} as of its first argument, "
-                f"{rows}. Received {tensor.shape[0]}."
-            )
+def check_batch(layer: keras.layers.Layer, name: str, tensor: Any, batch_size: int | None) -> None:
+    """Refuses a tensor whose number of rows is known to differ from `batch_size`."""
+    rows = tensor.shape[0]
+    if None not in (rows, batch_size) and rows != batch_size:
+        raise ValueError(
+            f"{type(layer).__name__} takes as many rows of {name} as of its first argument, "
+            f"{batch_size}. Received {rows}."
+        )
+
+
+def _shape(layer: keras.layers.Layer, name: str, tensor: Any) -> tuple[int | None, ...]:
+    if not hasattr(tensor, "shape"):
+        raise TypeError(
+            f"{type(layer).__name__} takes a tensor or array for {name}. Received a "
+            f"{type(tensor).__name__}."
+        )
+    return tuple(tensor.shape)
 
 
 def refuse_list(layer: keras.layers.Layer, first: Any, call: str) -> None:

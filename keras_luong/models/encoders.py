@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-_LAYERS = {"lstm": keras.layers.LSTM, "gru": keras.layers.GRU}
+_CELLS = {"lstm": keras.layers.LSTMCell, "gru": keras.layers.GRUCell}
 
 
 def rnn_encoder(
@@ -53,8 +53,8 @@ def rnn_encoder(
     >>> print([tuple(part.shape) for part in encoder(np.array([[5, 6, 7, 0]]))])
     [(1, 4, 32), (1, 32), (1, 32)]
     """
-    if cell not in _LAYERS:
-        raise ValueError(f"cell must be one of {sorted(_LAYERS)}. Received: {cell!r}")
+    if cell not in _CELLS:
+        raise ValueError(f"cell must be one of {sorted(_CELLS)}. Received: {cell!r}")
     sizes = {"vocabulary_size": vocabulary_size, "embedding_dim": embedding_dim, "units": units}
     for what, size in {**sizes, "num_layers": num_layers}.items():
         if size < 1:
@@ -73,9 +73,10 @@ def rnn_encoder(
 
 
 def _layer(cell: str, units: int, bidirectional: bool, name: str) -> keras.layers.Layer:
-    # cuDNN would switch XLA off for the whole model, and a GPU kernel into the export.
-    layer = _LAYERS[cell](
-        units, return_sequences=True, return_state=True, use_cudnn=False, name=name
+    # `LSTM` and `GRU` may use cuDNN, which would switch XLA off for the whole model and put a GPU
+    # kernel into the export; and their config does not keep `use_cudnn=False`.
+    layer = keras.layers.RNN(
+        _CELLS[cell](units), return_sequences=True, return_state=True, name=name
     )
     return keras.layers.Bidirectional(layer, name=f"both_{name}") if bidirectional else layer
 

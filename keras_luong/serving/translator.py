@@ -167,6 +167,8 @@ class Translator:
     def explain(self, texts: Sequence[str], *, batch_size: int = 64) -> list[Translation]:
         """Translates like `translate`, and says how: one `Translation` a text."""
         _check_texts(texts)
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1. Received: {batch_size}")
         # Sorted by length, so that a batch holds little padding.
         by_length = sorted(range(len(texts)), key=lambda index: len(texts[index]))
         results: dict[int, Translation] = {}
@@ -310,6 +312,10 @@ def _check_texts(texts: Sequence[str]) -> None:
     for index, text in enumerate(texts):
         if not isinstance(text, str):
             raise TypeError(f"texts must be strings. Received at {index}: {text!r}")
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(f"The text at {index} cannot be written as UTF-8: {error}") from error
 
 
 def _check_fit(

@@ -222,6 +222,7 @@ def test_refused_calls(changes, parts, symbolic):
         assert part in str(error.value)
 
 
+@pytest.mark.parametrize("symbolic", [False, True])
 @pytest.mark.parametrize(
     ("cell", "state"),
     [
@@ -236,9 +237,10 @@ def test_refused_calls(changes, parts, symbolic):
     ],
     ids=["bare", "short", "depth", "with_vector", "rank", "long", "order", "empty"],
 )
-def test_an_initial_state_of_another_structure_is_refused(cell, state):
+def test_an_initial_state_of_another_structure_is_refused(cell, state, symbolic):
     make_cell, sizes = CELLS[cell]
     inputs = {**arrays(), "initial_state": state}
+    inputs = symbolic_inputs(inputs, known=True) if symbolic else inputs
     with pytest.raises(ValueError) as error:
         make(make_cell())(**inputs)
     shapes = [tuple(one.shape) for one in keras.tree.flatten(state)]
@@ -253,6 +255,20 @@ def test_sentences_of_the_two_sides_must_be_as_many(input_feeding):
         make(input_feeding=input_feeding)(
             random(6, TARGET, INPUT_DEPTH), random(2, SOURCE, MEMORY_DEPTH)
         )
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_as_many_initial_states_as_sentences(rows):
+    states = [random(rows, CELL_UNITS)] * 2
+    with pytest.raises(ValueError, match=rf"as many rows of initial_state.* 2\. Received {rows}\."):
+        make()(**arrays(), initial_state=states)
+
+
+@pytest.mark.parametrize("name", ["sequences_mask", "memory_mask"])
+def test_a_list_is_no_mask(name):
+    inputs = {**arrays(), name: arrays()[name].tolist()}
+    with pytest.raises(TypeError, match=rf"takes a tensor or array for {name}. Received a list"):
+        make()(**inputs)
 
 
 def test_list_form_is_refused():

@@ -73,13 +73,13 @@ def tokenizer():
 
 @pytest.fixture(scope="module")
 def trained(tokenizer):
-    """A translator that has learnt its pairs, in 100 small batches."""
-    keras.utils.set_random_seed(1)
+    """A translator that has learnt its pairs, in 240 small batches."""
+    keras.utils.set_random_seed(2)
     model = luong_seq2seq(VOCABULARY, VOCABULARY, units=32)
-    optimizer = keras.optimizers.Adam(0.03, global_clipnorm=1.0)
+    optimizer = keras.optimizers.Adam(0.02, global_clipnorm=1.0)
     model.compile(optimizer, loss=MaskedCrossentropy(), jit_compile=False)
     translator = Translator(model, tokenizer, tokenizer, max_length=MAX_LENGTH)
-    translator.fit(PAIRS, epochs=100, batch_size=len(PAIRS), buckets=1, verbose=0)
+    translator.fit(PAIRS, epochs=240, batch_size=len(PAIRS), buckets=1, verbose=0)
     return translator
 
 
@@ -129,10 +129,9 @@ def files(folder):
 
 def test_the_loader_of_tf_serving_says_what_translate_says(trained, exported, cpp_runner):
     right = trained.translate([source for source, _ in PAIRS])
-    assert sum(text == target for text, (_, target) in zip(right, PAIRS, strict=True)) > 16
-    expected = trained.explain(TEXTS)
     # Otherwise there would be little to compare.
-    assert expected[0].text == "eins zwei drei vier" and expected[2].text == "drei"
+    assert sum(text == target for text, (_, target) in zip(right, PAIRS, strict=True)) > 18
+    expected = trained.explain(TEXTS)
     assert "<unk>" in expected[3].source_tokens and "<unk>" in expected[4].source_tokens
     assert len({len(one.target_tokens) for one in expected}) > 3
     (reply,) = cpp_loader.run(cpp_runner, exported, [TEXTS])
@@ -237,7 +236,7 @@ def test_half_precision_inside_is_float32_outside(tokenizer, tmp_path, cpp_runne
 
 def test_two_tokenizers_in_one_export(tmp_path, cpp_runner):
     source = SubwordTokenizer.train([source for source, _ in PAIRS], 14, model_type="char")
-    target = SubwordTokenizer.train([target for _, target in PAIRS], 20)
+    target = SubwordTokenizer.train([target for _, target in PAIRS], 18)
     sizes = (source.vocabulary_size, target.vocabulary_size)
     assert sizes[0] != sizes[1]
     keras.utils.set_random_seed(7)

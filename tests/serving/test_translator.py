@@ -1,0 +1,478 @@
+import json
+import logging
+import os
+import signal
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import ops
+
+from keras_luong import MaskedCrossentropy, SubwordTokenizer, Translator, luong_seq2seq
+from keras_luong.training import TokenAccuracy
+
+PAIRS = [
+    ("one", "eins"),
+    ("two", "zwei"),
+    ("one two", "eins zwei"),
+    ("two one", "zwei eins"),
+    ("one one two", "eins eins zwei"),
+    ("two one two one", "zwei eins zwei eins"),
+]
+VOCABULARY = 17
+MAX_LENGTH = 6
+MIXED = ["two one two one", "one", "", "two two two", "犬", " ", "one two one two one two one", "two"]
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return SubwordTokenizer.train([text for pair in PAIRS for text in pair], VOCABULARY)
+
+
+def make(tokenizer, seed=1, spread=1.0, max_length=MAX_LENGTH, **arguments):
+    """A translator; with a spread, of weights so large that its translations differ."""
+    keras.utils.set_random_seed(seed)
+    arguments = {"units": 8, "cell": "gru"} | arguments
+    model = luong_seq2seq(VOCABULARY, VOCABULARY, **arguments)
+    for variable in model.trainable_variables:
+        variable.assign(variable * spread)
+    return Translator(model, tokenizer, tokenizer, max_length=max_length)
+
+
+def eager(translator):
+    """Compiled so that nothing is traced, which takes longer than a few steps."""
+    translator.model.compile("adam", loss=MaskedCrossentropy(), run_eagerly=True)
+    return translator
+
+
+def values(variables):
+    return [np.array(ops.convert_to_numpy(variable.value)) for variable in variables]
+
+
+def assert_equal(some, others):
+    for index, (here, there) in enumerate(zip(some, others, strict=True)):
+        np.testing.assert_array_equal(here, there, err_msg=str(index))
+
+
+@pytest.fixture(scope="module")
+def fixed(tokenizer):
+    """A translator that nobody trains."""
+    return make(tokenizer, seed=7, spread=4.0)
+
+
+def assert_same(some, others, tolerance):
+    for one, other in zip(some, others, strict=True):
+        assert (one.text, one.source_tokens) == (other.text, other.source_tokens)
+        assert one.target_tokens == other.target_tokens
+        np.testing.assert_allclose(one.score, other.score, rtol=0, atol=tolerance)
+        np.testing.assert_allclose(
+            one.attention_scores, other.attention_scores, rtol=0, atol=tolerance
+        )
+
+
+# Translating
+
+
+def test_translations_come_in_the_order_of_the_texts(fixed):
+    alone = [fixed.translate([text])[0] for text in MIXED]
+    assert len(set(alone)) > 4
+    assert fixed.translate(MIXED) == alone
+    assert fixed.translate(MIXED[::-1]) == alone[::-1]
+    assert fixed.translate(tuple(MIXED)) == alone
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 5, 1000])
+def test_the_size_of_a_batch_changes_nothing(fixed, batch_size):
+    assert_same(fixed.explain(MIXED, batch_size=batch_size), fixed.explain(MIXED), 1e-4)
+    assert fixed.translate(MIXED, batch_size=batch_size) == fixed.translate(MIXED)
+
+
+def test_a_batch_of_no_rows_or_fewer_is_refused(fixed):
+    for batch_size in (0, -1):
+        with pytest.raises(ValueError, match=f"batch_size must be .* Received: {batch_size}"):
+            fixed.translate(["one"], batch_size=batch_size)
+
+
+def test_no_texts_give_no_translations(fixed):
+    assert fixed.translate([]) == []
+    assert fixed.explain([]) == []
+    assert fixed.align([]) == []
+
+
+def test_a_text_without_a_subword_gives_the_empty_translation(fixed):
+    for one in fixed.explain(["", " ", "\t\n"]):
+        assert (one.text, one.score) == ("", 0.0)
+        assert (one.source_tokens, one.target_tokens) == (["</s>"], [])
+        assert one.attention_scores.shape == (0, 1)
+    assert fixed.translate(["", ""]) == ["", ""]
+
+
+def test_what_is_explained(fixed):
+    for text, one in zip(MIXED, fixed.explain(MIXED), strict=True):
+        assert isinstance(one.text, str) and isinstance(one.score, float)
+        assert one.source_tokens[-1] == "</s>"
+        assert one.attention_scores.shape == (len(one.target_tokens), len(one.source_tokens))
+        if text.strip():
+            assert one.score < 0 and 1 <= len(one.target_tokens) <= MAX_LENGTH + 1
+            np.testing.assert_allclose(one.attention_scores.sum(axis=1), 1.0, atol=1e-5)
+
+
+def test_the_score_is_the_models_own_log_probability_of_the_translation(fixed, tokenizer):
+    pieces = [piece.decode() for piece in tokenizer.pieces(tf.range(VOCABULARY)).numpy()]
+    for one in fixed.explain(["one two", "two one two one"]):
+        source, target = (
+            [pieces.index(token) for token in tokens] for tokens in (one[2], one.target_tokens)
+        )
+        logits = fixed.model((np.array([source]), np.array([[2, *target[:-1]]])))
+        log_probs = np.asarray(ops.log_softmax(ops.cast(logits, "float32")))[0]
+        by_hand = log_probs[np.arange(len(target)), target].sum()
+        np.testing.assert_allclose(one.score, by_hand, atol=1e-4)
+        assert log_probs.argmax(axis=1).tolist() == target
+
+
+def test_a_text_beyond_the_limit_is_cut(fixed):
+    long, cut = " ".join(["one two"] * 20), " ".join(["one two"] * (MAX_LENGTH // 2))
+    there, here = fixed.explain([long, cut])
+    assert there.source_tokens == ["▁one", "▁two"] * (MAX_LENGTH // 2) + ["</s>"]
+    assert_same([there], [here], 1e-4)
+
+
+def test_a_location_score_cuts_at_its_longest_source(tokenizer):
+    translator = make(tokenizer, spread=4.0, score_mode="location", max_source_length=4)
+    long, cut = translator.explain(["one two one two one", "one two one"])
+    assert long.source_tokens == ["▁one", "▁two", "▁one", "</s>"]
+    assert_same([long], [cut], 1e-4)
+
+
+def test_alignments_are_those_of_the_explanation(fixed):
+    texts = ["two one two one", "one"]
+    for alignment, one in zip(fixed.align(texts), fixed.explain(texts), strict=True):
+        assert alignment.source_tokens == one.source_tokens
+        assert alignment.target_tokens == one.target_tokens
+        np.testing.assert_array_equal(alignment.scores, one.attention_scores)
+
+
+@pytest.mark.parametrize("text", ["one two", b"one two"])
+def test_a_single_text_is_refused(fixed, text):
+    with pytest.raises(TypeError, match=f"must be a list of strings. Received one: {text!r}"):
+        fixed.translate(text)
+
+
+@pytest.mark.parametrize("wrong", [None, 3, b"two", ["two"], float("nan")])
+def test_what_is_no_text_is_refused(fixed, wrong):
+    with pytest.raises(TypeError, match="must be strings. Received at 1: "):
+        fixed.translate(["one", wrong])
+
+
+def test_text_that_has_no_utf8_is_refused(fixed):
+    with pytest.raises(ValueError, match=r"at 1 .*UTF-8"):
+        fixed.translate(["one", "tw\ud800o"])
+
+
+# Making
+
+
+def test_a_model_and_tokenizers_that_do_not_fit(tokenizer):
+    other = SubwordTokenizer.train([text for pair in PAIRS for text in pair], VOCABULARY - 1)
+    model = luong_seq2seq(VOCABULARY, VOCABULARY, units=4)
+    with pytest.raises(ValueError, match="logits for 17 target ids, and the target tokenizer has 16"):
+        Translator(model, tokenizer, other)
+    with pytest.raises(ValueError, match="embeds 10 source ids, and the source tokenizer has 17"):
+        Translator(luong_seq2seq(10, VOCABULARY, units=4), tokenizer, tokenizer)
+    with pytest.raises(ValueError, match="max_length must be at least 1. Received: 0"):
+        Translator(model, tokenizer, tokenizer, max_length=0)
+    with pytest.raises(ValueError, match="model must be a Seq2Seq. Received: <Sequential"):
+        Translator(keras.Sequential(name="s"), tokenizer, tokenizer)
+    # Rows of the embedding that no text reaches do no harm.
+    assert Translator(model, other, tokenizer).translate([""]) == [""]
+
+
+# Training
+
+
+def events(folder):
+    """`(step, tag, value)` of everything in the event files of a folder."""
+    for path in sorted(Path(folder).glob("events.out.tfevents.*")):
+        for record in tf.data.TFRecordDataset(str(path)):
+            event = tf.compat.v1.Event.FromString(record.numpy())
+            for value in event.summary.value:
+                yield event.step, value.tag, value.tensor
+
+
+@pytest.fixture(scope="module")
+def trained(tokenizer, tmp_path_factory):
+    """A translator after 30 epochs with everything switched on, its history and its folder."""
+    folder = tmp_path_factory.mktemp("trained")
+    translator = make(tokenizer, units=16, dropout=0.1)
+    optimizer = keras.optimizers.Adam(0.03, global_clipnorm=1.0)
+    metrics = [TokenAccuracy()]
+    translator.model.compile(optimizer, MaskedCrossentropy(), metrics, jit_compile=False)
+    history = translator.fit(
+        PAIRS,
+        validation_data=PAIRS[:4],
+        epochs=30,
+        batch_size=6,
+        buckets=1,
+        log_dir=folder / "logs",
+        alignment_texts=["one two", "two"],
+        checkpoint_dir=folder / "checkpoints",
+        verbose=0,
+    )
+    return translator, history, folder
+
+
+def test_training_learns_and_validates(trained):
+    _, history, _ = trained
+    assert history.epoch == list(range(30))
+    assert set(history.history) == {"loss", "token_accuracy", "val_loss", "val_token_accuracy"}
+    for name in ("loss", "val_loss"):
+        assert history.history[name][-1] < 0.7 * history.history[name][0]
+
+
+def test_the_logs_hold_losses_and_alignments(trained):
+    _, history, folder = trained
+    for part, name in (("train", "loss"), ("validation", "val_loss")):
+        logged = {
+            step: float(tf.make_ndarray(value))
+            for step, tag, value in events(folder / "logs" / part)
+            if tag == "epoch_loss"
+        }
+        np.testing.assert_allclose(
+            [logged[epoch] for epoch in range(30)], history.history[name], rtol=1e-6
+        )
+    images = [(step, tag, value) for step, tag, value in events(folder / "logs" / "alignments")]
+    assert sorted((step, tag) for step, tag, _ in images) == [
+        (epoch, f"alignment_{index}") for epoch in range(30) for index in (0, 1)
+    ]
+    for _, _, value in images[-2:]:
+        width, height, png = value.string_val
+        picture = tf.io.decode_png(png).numpy()
+        assert picture.shape == (int(height), int(width), 3)
+        assert len(np.unique(picture)) > 10
+
+
+def test_a_finished_training_is_not_begun_again(trained, tokenizer):
+    translator, _, folder = trained
+    again = make(tokenizer, seed=99, units=16, dropout=0.1)
+    optimizer = keras.optimizers.Adam(0.03, global_clipnorm=1.0)
+    again.model.compile(optimizer, MaskedCrossentropy(), jit_compile=False)
+    history = again.fit(
+        PAIRS,
+        epochs=30,
+        batch_size=6,
+        buckets=1,
+        checkpoint_dir=folder / "checkpoints",
+        verbose=0,
+    )
+    assert history.epoch == []
+    assert_equal(values(again.model.variables), values(translator.model.variables))
+
+
+class InterruptAt(keras.callbacks.Callback):
+    def __init__(self, step):
+        super().__init__()
+        self.left = step
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.left -= 1
+        if self.left == 0:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_an_interrupted_training_goes_on_at_the_same_batch(tokenizer, tmp_path):
+    # 6 pairs in batches of 2: 3 steps an epoch, or 4 where buckets leave one half full.
+    arguments = {"epochs": 3, "batch_size": 2, "buckets": 2, "seed": 5, "verbose": 0}
+    undisturbed = eager(make(tokenizer, dropout=0.3))
+    undisturbed.fit(PAIRS, **arguments)
+    stopped = eager(make(tokenizer, dropout=0.3))
+    with pytest.raises(KeyboardInterrupt):
+        stopped.fit(PAIRS, **arguments, callbacks=[InterruptAt(5)], checkpoint_dir=tmp_path)
+    (position,) = tmp_path.glob("*/position.json")
+    assert json.loads(position.read_text())["step"] == 5
+    resumed = eager(make(tokenizer, seed=99, dropout=0.3))
+    history = resumed.fit(PAIRS, **arguments, checkpoint_dir=tmp_path)
+    assert history.epoch == [1, 2]
+    for part in ("variables", "optimizer.variables"):
+        models = [undisturbed.model, resumed.model]
+        if part == "optimizer.variables":
+            models = [model.optimizer for model in models]
+        assert_equal(*(values(model.variables) for model in models))
+    assert int(resumed.model.optimizer.iterations) in (9, 12)
+
+
+def test_checkpoints_come_as_often_as_told(tokenizer, tmp_path):
+    class Look(keras.callbacks.Callback):
+        found = ()
+
+        def on_train_batch_begin(self, batch, logs=None):
+            self.found = (*self.found, *(path.name for path in tmp_path.iterdir()))
+
+    look = Look()
+    eager(make(tokenizer)).fit(
+        PAIRS,
+        epochs=1,
+        batch_size=1,
+        buckets=1,
+        callbacks=[look],
+        checkpoint_dir=tmp_path,
+        checkpoint_freq=2,
+        verbose=0,
+    )
+    assert [name.split("-")[-1] for name in look.found] == ["2", "2", "4", "4"]
+    assert [path.name.split("-")[-1] for path in tmp_path.iterdir()] == ["6"]
+
+
+def test_the_order_of_the_pairs_depends_on_the_seed_alone(tokenizer):
+    after = {}
+    for run, seed in (("a", 1), ("b", 1), ("c", 2)):
+        translator = eager(make(tokenizer))
+        translator.fit(PAIRS, epochs=1, batch_size=2, buckets=1, seed=seed, verbose=0)
+        after[run] = values(translator.model.trainable_variables)
+    assert_equal(after["a"], after["b"])
+    assert any((a != c).any() for a, c in zip(after["a"], after["c"], strict=True))
+
+
+def test_a_model_that_is_not_compiled_gets_the_defaults(tokenizer, monkeypatch):
+    translator, calls = make(tokenizer), []
+    monkeypatch.setattr(translator.model, "fit", lambda data, **arguments: calls.append(arguments))
+    translator.fit(PAIRS, epochs=4, batch_size=2, buckets=1, verbose=0)
+    optimizer = translator.model.optimizer
+    assert isinstance(optimizer, keras.optimizers.Adam)
+    np.testing.assert_allclose(float(optimizer.learning_rate), 1e-3, rtol=1e-6)
+    assert optimizer.global_clipnorm == 1.0
+    assert isinstance(translator.model.loss, MaskedCrossentropy)
+    assert translator.model.loss.label_smoothing == 0.1
+    (arguments,) = calls
+    assert (arguments["steps_per_epoch"], arguments["epochs"]) == (3, 4)
+    eager(translator).fit(PAIRS, epochs=4, batch_size=2, buckets=1, verbose=0)
+    assert translator.model.optimizer is not optimizer  # what the user compiled stays
+    assert translator.model.loss.label_smoothing == 0.0
+
+
+def test_pairs_that_cannot_be_learnt_from_are_left_out_and_counted(tokenizer, caplog):
+    useless = [("", "eins"), ("one", " "), ("", ""), ("one " * 7, "eins"), ("one", "eins " * 7)]
+    with_and_without = []
+    for pairs in (PAIRS[:3], useless[:3] + PAIRS[:3] + useless[3:]):
+        translator = eager(make(tokenizer))
+        with caplog.at_level(logging.INFO, "keras_luong"):
+            translator.fit(pairs, epochs=1, batch_size=3, buckets=1, verbose=0)
+        with_and_without.append(values(translator.model.trainable_variables))
+    (record,) = caplog.records
+    assert (record.name, record.levelname) == ("keras_luong", "WARNING")
+    assert record.getMessage() == (
+        "Of 8 pairs 5 are left out: 3 with an empty side, 2 with more than 6 subwords."
+    )
+    assert_equal(*with_and_without)
+
+
+def test_pairs_of_the_validation_are_counted_too(tokenizer, caplog):
+    translator = eager(make(tokenizer))
+    translator.fit(
+        PAIRS[:2], [("", ""), PAIRS[0]], epochs=1, batch_size=2, buckets=1, verbose=0
+    )
+    assert [record.getMessage() for record in caplog.records if record.name == "keras_luong"] == [
+        "Of 2 pairs 1 are left out: 1 with an empty side, 0 with more than 6 subwords."
+    ]
+
+
+def test_a_location_score_leaves_out_what_it_cannot_read(tokenizer, caplog):
+    translator = eager(make(tokenizer, score_mode="location", max_source_length=4))
+    translator.fit(PAIRS, epochs=1, batch_size=2, buckets=1, verbose=0)
+    assert "1 with more than 3 subwords" in caplog.text
+
+
+@pytest.mark.parametrize("pairs", [[], [("", "eins")], [("one", "eins " * 99)]])
+def test_nothing_to_learn_from(tokenizer, tmp_path, pairs):
+    translator = eager(make(tokenizer))
+    with pytest.raises(ValueError, match=f"No pair remains of {len(pairs)}"):
+        translator.fit(pairs, checkpoint_dir=tmp_path / "c", log_dir=tmp_path / "l")
+    with pytest.raises(ValueError, match=f"No pair remains of {len(pairs)}"):
+        translator.fit(PAIRS, validation_data=pairs, checkpoint_dir=tmp_path / "c")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("pair", [("one",), "one", ("one", None), ["one", "eins"]])
+def test_what_is_no_pair(tokenizer, pair):
+    with pytest.raises(TypeError, match="must be a tuple of two str"):
+        eager(make(tokenizer)).fit([PAIRS[0], pair])
+
+
+# Saving
+
+
+def test_a_saved_translator_comes_back_whole(trained, tmp_path):
+    translator, _, _ = trained
+    translator.save(tmp_path / "saved")
+    assert [path.name for path in tmp_path.iterdir()] == ["saved"]
+    loaded = Translator.load(tmp_path / "saved")
+    assert loaded.max_length == MAX_LENGTH
+    assert_same(loaded.explain(MIXED), translator.explain(MIXED), 1e-6)
+    assert_equal(values(loaded.model.variables), values(translator.model.variables))
+    here, there = loaded.model.optimizer, translator.model.optimizer
+    assert int(there.iterations) == 30
+    assert_equal(values(here.variables), values(there.variables))
+    assert isinstance(loaded.model.loss, MaskedCrossentropy)
+
+
+def test_a_loaded_translator_trains_on_as_the_saved_one_would(tokenizer, tmp_path):
+    translator = eager(make(tokenizer))
+    translator.fit(PAIRS, epochs=2, batch_size=3, buckets=1, verbose=0)
+    translator.save(tmp_path / "saved")
+    loaded = Translator.load(tmp_path / "saved")
+    for one in (translator, loaded):
+        one.model.run_eagerly = True
+        one.fit(PAIRS, epochs=1, batch_size=3, buckets=1, seed=4, verbose=0)
+    assert_equal(values(loaded.model.variables), values(translator.model.variables))
+
+
+def test_an_untrained_translator_with_two_tokenizers(tmp_path):
+    source = SubwordTokenizer.train(["one two"], 10, model_type="char")
+    target = SubwordTokenizer.train(["eins zwei"], 11, model_type="char")
+    sizes = source.vocabulary_size, target.vocabulary_size
+    translator = Translator(luong_seq2seq(*sizes, units=4), source, target, max_length=3)
+    translator.save(str(tmp_path / "saved"))
+    loaded = Translator.load(str(tmp_path / "saved"))
+    assert (loaded.source_tokenizer.model, loaded.target_tokenizer.model) == (
+        source.model,
+        target.model,
+    )
+    assert_same(loaded.explain(["one"]), translator.explain(["one"]), 1e-6)
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_save_does_not_overwrite(fixed, tmp_path):
+    fixed.save(tmp_path / "saved")
+    before = contents(tmp_path)
+    with pytest.raises(FileExistsError, match="saved' exists and is not overwritten"):
+        fixed.save(tmp_path / "saved")
+    assert len(before) == 4 and contents(tmp_path) == before
+
+
+def test_a_failed_save_leaves_nothing(fixed, tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(fixed.target_tokenizer, "save", fail)
+    with pytest.raises(OSError, match="no space left"):
+        fixed.save(tmp_path / "saved")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_load_of_something_else(fixed, tmp_path):
+    with pytest.raises(FileNotFoundError, match="no saved translator: .*'model.keras'"):
+        Translator.load(tmp_path / "nowhere")
+    (tmp_path / "file").write_text("text")
+    with pytest.raises(FileNotFoundError, match="file' is no saved translator"):
+        Translator.load(tmp_path / "file")
+    fixed.save(tmp_path / "saved")
+    (tmp_path / "saved" / "target.tokenizer").unlink()
+    with pytest.raises(FileNotFoundError, match=r"\['target.tokenizer'\] not found"):
+        Translator.load(tmp_path / "saved")
+    (tmp_path / "saved" / "target.tokenizer").write_bytes(b"no tokenizer")
+    with pytest.raises(ValueError, match="target.tokenizer': Not a SentencePiece model"):
+        Translator.load(tmp_path / "saved")
