@@ -13,6 +13,7 @@ from keras_luong.search import SearchResult
 
 Tensor = Any
 _PARTS = ("encoder", "target_embedding", "decoder", "head")
+_ENCODER_LAYER = "encoder_layer"
 _SEARCHES = {"greedy": searches.greedy}
 
 
@@ -199,21 +200,32 @@ class Seq2Seq(keras.Model):
             )
 
     def get_config(self) -> dict[str, Any]:
-        config = {name: _serialized(getattr(self, name)) for name in _PARTS}
+        config = {name: _serialized(getattr(self, name), self.encoder) for name in _PARTS}
         return {**config, "dropout": self.dropout, "name": self.name, "trainable": self.trainable}
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "Seq2Seq":
-        parts = {
-            name: config[name]
-            and keras.saving.deserialize_keras_object(config[name], custom_objects)
-            for name in _PARTS
-        }
+        parts: dict[str, Any] = {}
+        for name in _PARTS:
+            parts[name] = _deserialized(config[name], parts.get("encoder"), custom_objects)
         return cls(**{**config, **parts})
 
 
-def _serialized(part: Any) -> Any:
-    return None if part is None else keras.saving.serialize_keras_object(part)
+def _serialized(part: Any, encoder: Any) -> Any:
+    if part is None:
+        return None
+    # One vocabulary, one embedding: it stands in the encoder's config, and must stay one layer.
+    if any(layer is part for layer in getattr(encoder, "layers", [])):
+        return {_ENCODER_LAYER: part.name}
+    return keras.saving.serialize_keras_object(part)
+
+
+def _deserialized(config: Any, encoder: Any, custom_objects: Any) -> Any:
+    if config is None:
+        return None
+    if _ENCODER_LAYER in config:
+        return encoder.get_layer(config[_ENCODER_LAYER])
+    return keras.saving.deserialize_keras_object(config, custom_objects)
 
 
 def _memory_and_states(outputs: Any) -> tuple[Tensor, list[Tensor] | None]:

@@ -23,7 +23,16 @@ PAIRS = [
 ]
 VOCABULARY = 17
 MAX_LENGTH = 6
-MIXED = ["two one two one", "one", "", "two two two", "犬", " ", "one two one two one two one", "two"]
+MIXED = [
+    "two one two one",
+    "one",
+    "",
+    "two two two",
+    "犬",
+    " ",
+    "one two one two one two one",
+    "two",
+]
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +57,7 @@ def eager(translator):
 
 
 def values(variables):
-    return [np.array(ops.convert_to_numpy(variable.value)) for variable in variables]
+    return [ops.convert_to_numpy(variable.value).copy() for variable in variables]
 
 
 def assert_equal(some, others):
@@ -177,7 +186,9 @@ def test_text_that_has_no_utf8_is_refused(fixed):
 def test_a_model_and_tokenizers_that_do_not_fit(tokenizer):
     other = SubwordTokenizer.train([text for pair in PAIRS for text in pair], VOCABULARY - 1)
     model = luong_seq2seq(VOCABULARY, VOCABULARY, units=4)
-    with pytest.raises(ValueError, match="logits for 17 target ids, and the target tokenizer has 16"):
+    with pytest.raises(
+        ValueError, match="logits for 17 target ids, and the target tokenizer has 16"
+    ):
         Translator(model, tokenizer, other)
     with pytest.raises(ValueError, match="embeds 10 source ids, and the source tokenizer has 17"):
         Translator(luong_seq2seq(10, VOCABULARY, units=4), tokenizer, tokenizer)
@@ -203,16 +214,16 @@ def events(folder):
 
 @pytest.fixture(scope="module")
 def trained(tokenizer, tmp_path_factory):
-    """A translator after 30 epochs with everything switched on, its history and its folder."""
+    """A translator after 10 epochs with everything switched on, its history and its folder."""
     folder = tmp_path_factory.mktemp("trained")
     translator = make(tokenizer, units=16, dropout=0.1)
-    optimizer = keras.optimizers.Adam(0.03, global_clipnorm=1.0)
-    metrics = [TokenAccuracy()]
-    translator.model.compile(optimizer, MaskedCrossentropy(), metrics, jit_compile=False)
+    optimizer = keras.optimizers.Adam(0.05, global_clipnorm=1.0)
+    loss, metrics = MaskedCrossentropy(), [TokenAccuracy()]
+    translator.model.compile(optimizer, loss=loss, metrics=metrics, jit_compile=False)
     history = translator.fit(
         PAIRS,
         validation_data=PAIRS[:4],
-        epochs=30,
+        epochs=10,
         batch_size=6,
         buckets=1,
         log_dir=folder / "logs",
@@ -225,10 +236,10 @@ def trained(tokenizer, tmp_path_factory):
 
 def test_training_learns_and_validates(trained):
     _, history, _ = trained
-    assert history.epoch == list(range(30))
+    assert history.epoch == list(range(10))
     assert set(history.history) == {"loss", "token_accuracy", "val_loss", "val_token_accuracy"}
     for name in ("loss", "val_loss"):
-        assert history.history[name][-1] < 0.7 * history.history[name][0]
+        assert history.history[name][-1] < 0.8 * history.history[name][0]
 
 
 def test_the_logs_hold_losses_and_alignments(trained):
@@ -240,11 +251,11 @@ def test_the_logs_hold_losses_and_alignments(trained):
             if tag == "epoch_loss"
         }
         np.testing.assert_allclose(
-            [logged[epoch] for epoch in range(30)], history.history[name], rtol=1e-6
+            [logged[epoch] for epoch in range(10)], history.history[name], rtol=1e-6
         )
     images = [(step, tag, value) for step, tag, value in events(folder / "logs" / "alignments")]
     assert sorted((step, tag) for step, tag, _ in images) == [
-        (epoch, f"alignment_{index}") for epoch in range(30) for index in (0, 1)
+        (epoch, f"alignment_{index}") for epoch in range(10) for index in (0, 1)
     ]
     for _, _, value in images[-2:]:
         width, height, png = value.string_val
@@ -256,11 +267,11 @@ def test_the_logs_hold_losses_and_alignments(trained):
 def test_a_finished_training_is_not_begun_again(trained, tokenizer):
     translator, _, folder = trained
     again = make(tokenizer, seed=99, units=16, dropout=0.1)
-    optimizer = keras.optimizers.Adam(0.03, global_clipnorm=1.0)
+    optimizer = keras.optimizers.Adam(0.05, global_clipnorm=1.0)
     again.model.compile(optimizer, MaskedCrossentropy(), jit_compile=False)
     history = again.fit(
         PAIRS,
-        epochs=30,
+        epochs=10,
         batch_size=6,
         buckets=1,
         checkpoint_dir=folder / "checkpoints",
@@ -282,73 +293,89 @@ class InterruptAt(keras.callbacks.Callback):
 
 
 def test_an_interrupted_training_goes_on_at_the_same_batch(tokenizer, tmp_path):
-    # 6 pairs in batches of 2: 3 steps an epoch, or 4 where buckets leave one half full.
-    arguments = {"epochs": 3, "batch_size": 2, "buckets": 2, "seed": 5, "verbose": 0}
+    arguments = {"epochs": 2, "batch_size": 2, "buckets": 1, "seed": 5, "verbose": 0}
     undisturbed = eager(make(tokenizer, dropout=0.3))
     undisturbed.fit(PAIRS, **arguments)
     stopped = eager(make(tokenizer, dropout=0.3))
     with pytest.raises(KeyboardInterrupt):
-        stopped.fit(PAIRS, **arguments, callbacks=[InterruptAt(5)], checkpoint_dir=tmp_path)
+        stopped.fit(PAIRS, **arguments, callbacks=[InterruptAt(2)], checkpoint_dir=tmp_path)
     (position,) = tmp_path.glob("*/position.json")
-    assert json.loads(position.read_text())["step"] == 5
+    assert json.loads(position.read_text())["step"] == 2
     resumed = eager(make(tokenizer, seed=99, dropout=0.3))
     history = resumed.fit(PAIRS, **arguments, checkpoint_dir=tmp_path)
-    assert history.epoch == [1, 2]
-    for part in ("variables", "optimizer.variables"):
-        models = [undisturbed.model, resumed.model]
-        if part == "optimizer.variables":
-            models = [model.optimizer for model in models]
-        assert_equal(*(values(model.variables) for model in models))
-    assert int(resumed.model.optimizer.iterations) in (9, 12)
+    assert history.epoch == [0, 1]
+    assert int(resumed.model.optimizer.iterations) == 6
+    for here, there in (
+        (resumed.model, undisturbed.model),
+        (resumed.model.optimizer, undisturbed.model.optimizer),
+    ):
+        assert_equal(values(here.variables), values(there.variables))
 
 
 def test_checkpoints_come_as_often_as_told(tokenizer, tmp_path):
+    seen = []
+
     class Look(keras.callbacks.Callback):
-        found = ()
-
         def on_train_batch_begin(self, batch, logs=None):
-            self.found = (*self.found, *(path.name for path in tmp_path.iterdir()))
+            seen.append([path.name.split("-")[-1] for path in tmp_path.iterdir()])
 
-    look = Look()
     eager(make(tokenizer)).fit(
         PAIRS,
         epochs=1,
-        batch_size=1,
+        batch_size=2,
         buckets=1,
-        callbacks=[look],
+        callbacks=[Look()],
         checkpoint_dir=tmp_path,
         checkpoint_freq=2,
         verbose=0,
     )
-    assert [name.split("-")[-1] for name in look.found] == ["2", "2", "4", "4"]
-    assert [path.name.split("-")[-1] for path in tmp_path.iterdir()] == ["6"]
+    assert seen == [[], [], ["2"]]
+    assert [path.name.split("-")[-1] for path in tmp_path.iterdir()] == ["3"]
 
 
-def test_the_order_of_the_pairs_depends_on_the_seed_alone(tokenizer):
-    after = {}
-    for run, seed in (("a", 1), ("b", 1), ("c", 2)):
-        translator = eager(make(tokenizer))
-        translator.fit(PAIRS, epochs=1, batch_size=2, buckets=1, seed=seed, verbose=0)
-        after[run] = values(translator.model.trainable_variables)
-    assert_equal(after["a"], after["b"])
-    assert any((a != c).any() for a, c in zip(after["a"], after["c"], strict=True))
+@pytest.fixture
+def fit_of(monkeypatch):
+    """Notes what a translator hands to `keras.Model.fit`, and trains nothing."""
+
+    def patch(translator):
+        calls = []
+        monkeypatch.setattr(
+            translator.model, "fit", lambda data, **arguments: calls.append((data, arguments))
+        )
+        return calls
+
+    return patch
 
 
-def test_a_model_that_is_not_compiled_gets_the_defaults(tokenizer, monkeypatch):
-    translator, calls = make(tokenizer), []
-    monkeypatch.setattr(translator.model, "fit", lambda data, **arguments: calls.append(arguments))
-    translator.fit(PAIRS, epochs=4, batch_size=2, buckets=1, verbose=0)
-    optimizer = translator.model.optimizer
-    assert isinstance(optimizer, keras.optimizers.Adam)
-    np.testing.assert_allclose(float(optimizer.learning_rate), 1e-3, rtol=1e-6)
-    assert optimizer.global_clipnorm == 1.0
-    assert isinstance(translator.model.loss, MaskedCrossentropy)
-    assert translator.model.loss.label_smoothing == 0.1
-    (arguments,) = calls
+def test_the_order_of_the_pairs_depends_on_the_seed_alone(tokenizer, fit_of):
+    translator = make(tokenizer)
+    calls, orders = fit_of(translator), []
+    for seed in (1, 1, 2):
+        translator.fit(PAIRS, batch_size=2, buckets=1, seed=seed)
+        orders.append([target.numpy().tolist() for _, target in calls[-1][0].take(6)])
+    assert orders[0] == orders[1] != orders[2]
+    assert orders[0][:3] != orders[0][3:]  # the epochs differ
+
+
+def test_a_model_that_is_not_compiled_gets_the_defaults(tokenizer, fit_of):
+    translator = make(tokenizer)
+    calls = fit_of(translator)
+    translator.fit(PAIRS, epochs=4, batch_size=2, buckets=1)
+    model = translator.model
+    assert isinstance(model.optimizer, keras.optimizers.Adam)
+    np.testing.assert_allclose(float(model.optimizer.learning_rate), 1e-3, rtol=1e-6)
+    assert model.optimizer.global_clipnorm == 1.0
+    assert isinstance(model.loss, MaskedCrossentropy) and model.loss.label_smoothing == 0.1
+    ((_, arguments),) = calls
     assert (arguments["steps_per_epoch"], arguments["epochs"]) == (3, 4)
-    eager(translator).fit(PAIRS, epochs=4, batch_size=2, buckets=1, verbose=0)
-    assert translator.model.optimizer is not optimizer  # what the user compiled stays
-    assert translator.model.loss.label_smoothing == 0.0
+
+
+def test_what_the_user_compiled_stays(tokenizer, fit_of):
+    translator = eager(make(tokenizer))
+    optimizer, loss = translator.model.optimizer, translator.model.loss
+    fit_of(translator)
+    translator.fit(PAIRS)
+    assert translator.model.optimizer is optimizer and translator.model.loss is loss
 
 
 def test_pairs_that_cannot_be_learnt_from_are_left_out_and_counted(tokenizer, caplog):
@@ -362,25 +389,23 @@ def test_pairs_that_cannot_be_learnt_from_are_left_out_and_counted(tokenizer, ca
     (record,) = caplog.records
     assert (record.name, record.levelname) == ("keras_luong", "WARNING")
     assert record.getMessage() == (
-        "Of 8 pairs 5 are left out: 3 with an empty side, 2 with more than 6 subwords."
+        "Of 8 pairs 5 are left out: 3 with an empty side, 2 of more than 6 subwords."
     )
     assert_equal(*with_and_without)
 
 
 def test_pairs_of_the_validation_are_counted_too(tokenizer, caplog):
     translator = eager(make(tokenizer))
-    translator.fit(
-        PAIRS[:2], [("", ""), PAIRS[0]], epochs=1, batch_size=2, buckets=1, verbose=0
-    )
+    translator.fit(PAIRS[:2], [("", ""), PAIRS[0]], epochs=1, batch_size=2, buckets=1, verbose=0)
     assert [record.getMessage() for record in caplog.records if record.name == "keras_luong"] == [
-        "Of 2 pairs 1 are left out: 1 with an empty side, 0 with more than 6 subwords."
+        "Of 2 pairs 1 are left out: 1 with an empty side, 0 of more than 6 subwords."
     ]
 
 
 def test_a_location_score_leaves_out_what_it_cannot_read(tokenizer, caplog):
     translator = eager(make(tokenizer, score_mode="location", max_source_length=4))
     translator.fit(PAIRS, epochs=1, batch_size=2, buckets=1, verbose=0)
-    assert "1 with more than 3 subwords" in caplog.text
+    assert "1 of more than 3 subwords" in caplog.text
 
 
 @pytest.mark.parametrize("pairs", [[], [("", "eins")], [("one", "eins " * 99)]])
@@ -409,22 +434,22 @@ def test_a_saved_translator_comes_back_whole(trained, tmp_path):
     loaded = Translator.load(tmp_path / "saved")
     assert loaded.max_length == MAX_LENGTH
     assert_same(loaded.explain(MIXED), translator.explain(MIXED), 1e-6)
-    assert_equal(values(loaded.model.variables), values(translator.model.variables))
+    assert_equal(values(loaded.model.weights), values(translator.model.weights))
     here, there = loaded.model.optimizer, translator.model.optimizer
-    assert int(there.iterations) == 30
+    assert int(there.iterations) == 10
     assert_equal(values(here.variables), values(there.variables))
     assert isinstance(loaded.model.loss, MaskedCrossentropy)
 
 
 def test_a_loaded_translator_trains_on_as_the_saved_one_would(tokenizer, tmp_path):
     translator = eager(make(tokenizer))
-    translator.fit(PAIRS, epochs=2, batch_size=3, buckets=1, verbose=0)
+    translator.fit(PAIRS, epochs=1, batch_size=3, buckets=1, verbose=0)
     translator.save(tmp_path / "saved")
     loaded = Translator.load(tmp_path / "saved")
     for one in (translator, loaded):
         one.model.run_eagerly = True
         one.fit(PAIRS, epochs=1, batch_size=3, buckets=1, seed=4, verbose=0)
-    assert_equal(values(loaded.model.variables), values(translator.model.variables))
+    assert_equal(values(loaded.model.weights), values(translator.model.weights))
 
 
 def test_an_untrained_translator_with_two_tokenizers(tmp_path):

@@ -1,0 +1,204 @@
+"""The story of examples/translate.py: from two files to an export, with an interruption."""
+
+import gzip
+import importlib.util
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tensorflow as tf
+
+from keras_luong import Translator
+from keras_luong.serving import next_version
+
+pytest.importorskip("sacrebleu")
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = ROOT / "examples"
+sys.path.insert(0, str(EXAMPLES))
+
+from written_dates import FORMATS, split_dates  # noqa: E402
+
+STEPS, EPOCHS, PAIRS = 50, 2, 200
+PARTS = {"train": PAIRS, "valid": 20, "test": 20}
+OUT = "saved_models/written_iso/1"
+CHECKPOINTS = "work/written_iso/1/checkpoints"
+
+
+def corpus(folder: Path, ending: str) -> list[str]:
+    """Writes parallel files of dates; returns the options that name them.
+
+    All lines are equally long, so that XLA compiles for one shape only.
+    """
+    dates = iter(random.Random(1).sample(split_dates().training, sum(PARTS.values())))
+    options = []
+    for part, count in PARTS.items():
+        some = [next(dates) for _ in range(count)]
+        written = [FORMATS["dots padded"](date, random.Random(1)) for date in some]
+        names = [f"{part}.written{ending}", f"{part}.iso{ending}"]
+        for name, lines in zip(names, (written, [date.isoformat() for date in some]), strict=True):
+            data = "".join(f"{line}\n" for line in lines).encode()
+            (folder / name).write_bytes(gzip.compress(data) if ending else data)
+        options += [f"--{part}", *names]
+    return options
+
+
+def start(folder: Path, files: list[str]) -> subprocess.Popen:
+    small = ["--vocabulary", "17", "--units", "8", "--max-length", "12", "--seed", "3"]
+    command = [sys.executable, "-u", str(EXAMPLES / "translate.py"), *files, "--out", OUT, *small]
+    return subprocess.Popen(
+        [*command, "--epochs", str(EPOCHS), "--batch-size", str(PAIRS // STEPS)],
+        cwd=folder,
+        env=os.environ | {"KERAS_BACKEND": "tensorflow", "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=(folder / "stderr").open("w"),
+        encoding="utf-8",
+    )
+
+
+def finish(process: subprocess.Popen, folder: Path) -> tuple[int, str, str]:
+    output, _ = process.communicate(timeout=500)
+    return process.returncode, output, (folder / "stderr").read_text(encoding="utf-8")
+
+
+def wait_for(step: int, process: subprocess.Popen) -> None:
+    """Reads the progress that `fit` prints until it has come to a step of the first epoch."""
+    seen = ""
+    while not ((progress := re.search(rf"(\d+)/{STEPS}$", seen)) and int(progress[1]) >= step):
+        character = process.stdout.read(1)
+        assert character, f"it ended before step {step}"
+        seen = seen[-20:] + character
+
+
+def position(folder: Path) -> dict:
+    (file,) = (folder / CHECKPOINTS).glob("*/position.json")
+    return json.loads(file.read_text())
+
+
+def exported(folder: Path) -> dict:
+    reader = tf.train.load_checkpoint(str(folder / OUT / "variables" / "variables"))
+    return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """A run on plain files from start to end: its folder and its output."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    code, output, errors = finish(start(folder, corpus(folder, "")), folder)
+    assert code == 0, errors
+    return folder, output
+
+
+def test_from_plain_files_to_an_export(undisturbed):
+    folder, output = undisturbed
+    report = json.loads(re.search(r"^\{.*?^\}", output, re.DOTALL | re.MULTILINE)[0])
+    assert {name: type(report[name]) for name in report} == {
+        "minutes of training": float,
+        "target tokens a second": int,
+        "peak memory in MB": int,
+        "valid": str,
+        "test": str,
+    }
+    assert report["target tokens a second"] > 0 and report["peak memory in MB"] > 100
+    for part in ("valid", "test"):
+        assert re.match(r"BLEU = [\d.]+ .*case:mixed.*tok:13a", report[part])
+    assert f"Exported to {OUT}" in output
+    assert position(folder)["step"] == STEPS * EPOCHS
+    serve = tf.saved_model.load(str(folder / OUT)).signatures["serving_default"]
+    assert serve(text=tf.constant(["03.05.2021", ""]))["translation"].shape == (2,)
+    assert next_version((folder / OUT).parent).name == "2"
+    assert list((folder / "work" / "written_iso" / "1" / "logs").glob("alignments/*tfevents*"))
+
+
+def test_interrupted_at_a_random_step_it_goes_on_there(undisturbed, tmp_path):
+    wanted = random.randint(1, STEPS - 1)
+    print(f"to be interrupted soon after step {wanted}")
+    files = corpus(tmp_path, ".gz")
+    process = start(tmp_path, files)
+    wait_for(wanted, process)
+    process.send_signal(signal.SIGINT)
+    code, output, errors = finish(process, tmp_path)
+    assert code == 1
+    assert errors.endswith("Stopped. The same command goes on from the last checkpoint.\n")
+    assert "Traceback" not in errors
+    note = position(tmp_path)
+    step = note["step"]
+    print(f"interrupted after step {step}")
+    assert wanted <= step < STEPS * EPOCHS
+    assert (note["epoch"], note["steps_per_epoch"]) == (step // STEPS, STEPS)
+    assert f"resumed after step {step} " in output
+    assert not (tmp_path / OUT).exists()
+
+    code, output, errors = finish(start(tmp_path, files), tmp_path)
+    assert code == 0, errors
+    assert re.search(r"Epoch (\d+)", output)[1] == str(step // STEPS + 1)
+    assert position(tmp_path)["step"] == STEPS * EPOCHS
+    # Bit for bit: no batch was left out or seen twice, and dropout went on where it stopped.
+    expected, got = exported(undisturbed[0]), exported(tmp_path)
+    assert set(got) == set(expected)
+    different = [
+        name
+        for name, value in expected.items()
+        if name != "_CHECKPOINTABLE_OBJECT_GRAPH" and (got[name] != value).any()
+    ]
+    assert len(expected) > 10 and not different
+
+
+@pytest.fixture
+def main(monkeypatch, tmp_path):
+    """Calls the program in this process, in an empty folder, with these words."""
+    spec = importlib.util.spec_from_file_location("translate", EXAMPLES / "translate.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.chdir(tmp_path)
+
+    def call(*words: str) -> None:
+        monkeypatch.setattr(sys, "argv", ["translate.py", *words])
+        module.main()
+
+    return call
+
+
+BAD_FILES = {
+    "unequal": (b"a\nb\n", b"a\n", "with 2 and 'target' with 1"),
+    "missing": (b"a\n", None, "There is no file 'target'"),
+    "empty": (b"", b"a\n", "The file 'source' is empty"),
+    "not UTF-8": (b"a\n\xff\n", b"a\nb\n", "Line 2 of 'source' is not UTF-8: byte 0xff"),
+}
+
+
+@pytest.mark.parametrize("source, target, message", BAD_FILES.values(), ids=BAD_FILES)
+def test_bad_files_are_named_before_anything_is_made(main, tmp_path, source, target, message):
+    for name, data in (("source", source), ("target", target)):
+        if data is not None:
+            Path(name).write_bytes(data)
+    before = sorted(tmp_path.iterdir())
+    # With `SystemExit`, which prints the message alone, or an error with its traceback.
+    with pytest.raises((SystemExit, ValueError, FileNotFoundError), match=message):
+        main("--train", "source", "target", "--out", OUT)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_vocabulary_larger_than_the_text_allows(main, tmp_path):
+    for name in ("source", "target"):
+        Path(name).write_text("a b\n")
+    with pytest.raises((SystemExit, ValueError), match="at most .* Received: 8000"):
+        main("--train", "source", "target", "--out", OUT)
+    assert not (tmp_path / OUT).exists()
+
+
+def test_an_existing_export_is_refused_before_the_training(main, tmp_path, monkeypatch):
+    Path(OUT).mkdir(parents=True)
+    (Path(OUT) / "saved_model.pb").write_bytes(b"older")
+    monkeypatch.setattr(Translator, "fit", lambda *_, **__: pytest.fail("it trains"))
+    for name in ("source", "target"):
+        Path(name).write_text("a b\n")
+    with pytest.raises(SystemExit, match="exists and is not overwritten"):
+        main("--train", "source", "target", "--out", OUT)
+    assert (tmp_path / OUT / "saved_model.pb").read_bytes() == b"older"

@@ -1,0 +1,94 @@
+"""`luong_seq2seq`: the model of the paper from a few sizes."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_luong import Seq2Seq, luong_seq2seq
+from tests.layers.layer_checks import to_numpy
+
+SOURCE = np.array([[4, 5, 6, 3], [7, 3, 0, 0]], "int32")
+TARGET = np.array([[2, 8, 9], [2, 5, 0]], "int32")
+LABELS = np.array([[8, 9, 3], [5, 3, 0]], "int32")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"cell": "gru", "num_layers": 2, "residual": True, "dropout": 0.2},
+        {"bidirectional": False, "num_layers": 2, "input_feeding": False},
+        {"tie_embeddings": False, "embedding_dim": 5, "score_mode": "concat"},
+        {"score_mode": "location", "max_source_length": 6, "cell": "gru"},
+        {"score_mode": "dot", "input_feeding": False},
+    ],
+    ids=str,
+)
+def test_a_training_step_and_a_search(options):
+    model = luong_seq2seq(10, 12, units=8, **options)
+    assert isinstance(model, Seq2Seq) and tuple(model.output.shape) == (None, None, 12)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    # Adam, since untrained embeddings give the attention gradients that floats would lose.
+    model.compile(keras.optimizers.Adam(0.1), loss=loss, jit_compile=False)
+    before = [keras.ops.convert_to_numpy(variable) for variable in model.trainable_variables]
+    history = model.fit({"source": SOURCE, "target": TARGET}, LABELS, verbose=0)
+    assert np.isfinite(history.history["loss"]).all()
+    for variable, old in zip(model.trainable_variables, before, strict=True):
+        new = keras.ops.convert_to_numpy(variable)
+        assert np.isfinite(new).all() and (new != old).any(), variable.path
+    assert tuple(model.generate(SOURCE, max_length=5).ids.shape) == (2, 1, 5)
+    again = Seq2Seq.from_config(model.get_config())
+    again.set_weights(model.get_weights())
+    np.testing.assert_allclose(
+        *(to_numpy(one([SOURCE, TARGET]))[0] for one in (again, model)), atol=1e-6
+    )
+
+
+def test_what_the_options_build():
+    model = luong_seq2seq(10, 12, units=8, num_layers=2, dropout=0.3, embedding_dim=8)
+    wrapped = model.decoder.cell.cell
+    assert isinstance(wrapped, keras.layers.StackedRNNCells)
+    # The input of the first cell is dropped before the loop.
+    assert [one.dropout for one in wrapped.cells] == [0.0, 0.3]
+    assert model.dropout == 0.3 and model.head is None
+    assert model.decoder.cell.units == 8 and model.decoder.cell.input_feeding
+    assert tuple(model.encoder.output[0].shape) == (None, None, 8)
+    # A bridge to h and c of both decoder cells.
+    assert [tuple(one.shape) for one in model.encoder.output[1:]] == [(None, 8)] * 4
+    assert tuple(model.target_embedding.embeddings.shape) == (12, 8)
+
+
+def test_embedding_dim_without_tied_embeddings():
+    model = luong_seq2seq(10, 12, units=8, embedding_dim=5, tie_embeddings=False)
+    assert tuple(model.target_embedding.embeddings.shape) == (12, 5)
+    assert tuple(model.encoder.get_layer("source_embedding").embeddings.shape) == (10, 5)
+    assert tuple(model.head.kernel.shape) == (8, 12)
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision(policy):
+    keras.config.set_dtype_policy(policy)
+    model = luong_seq2seq(10, 12, units=8)
+    (logits,) = to_numpy(model([SOURCE, TARGET]))
+    assert np.isfinite(logits).all()
+    result = model.generate(SOURCE, max_length=5)
+    assert keras.backend.standardize_dtype(result.log_probs.dtype) == "float32"
+    assert np.isfinite(keras.ops.convert_to_numpy(result.log_probs)).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "parts"),
+    [
+        ({"cell": "rnn"}, ["cell", "gru", "lstm", "'rnn'"]),
+        ({"units": 7}, ["units", "even", "bidirectional", "7"]),
+        ({"embedding_dim": 5}, ["head=None", "ReversibleEmbedding", "(8)", "depth 5"]),
+        ({"score_mode": "location"}, ["max_source_length", "location", "None"]),
+        ({"num_layers": 0}, ["num_layers", "at least 1", "0"]),
+    ],
+    ids=str,
+)
+def test_refused_options(options, parts):
+    with pytest.raises(ValueError) as error:
+        luong_seq2seq(10, 12, **{"units": 8, **options})
+    for part in parts:
+        assert part in str(error.value)
