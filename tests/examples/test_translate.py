@@ -117,7 +117,7 @@ def test_from_plain_files_to_an_export(undisturbed):
 
 
 def test_interrupted_at_a_random_step_it_goes_on_there(undisturbed, tmp_path):
-    wanted = random.randint(1, STEPS - 1)
+    wanted = random.SystemRandom().randint(1, STEPS - 1)  # not of the seed that tests start from
     print(f"to be interrupted soon after step {wanted}")
     files = corpus(tmp_path, ".gz")
     process = start(tmp_path, files)
