@@ -274,7 +274,7 @@ def test_generate_sees_training_and_serves_during_it():
     model.compile(
         keras.optimizers.SGD(0.1),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        jit_compile=False,
+        jit_compile=keras.backend.backend() == "jax",
     )
     inputs = {"source": SOURCE, "target": target}
     model.fit(inputs, labels, epochs=2, callbacks=[Generate()], verbose=0)
