@@ -27,7 +27,7 @@ from keras_luong import (
     TokenAccuracy,
     Translator,
 )
-from keras_luong.serving import next_version
+from keras_luong.serving import check_version_path, next_version
 from keras_luong.training import Alignment, draw_alignment
 
 HERE = Path(__file__).resolve().parent
@@ -125,6 +125,8 @@ def translate_in_fresh_process(saved_model: Path, texts: list[str]) -> str:
 
 def main() -> None:
     options = arguments()
+    path = options.out or next_version(Path("saved_models/dates"))
+    check_version_path(path)
     keras.utils.set_random_seed(options.seed)
     pairs = training_pairs(options.pairs, seed=options.seed)
     held_out = held_out_pairs(options.held_out, seed=options.seed)
@@ -148,7 +150,6 @@ def main() -> None:
     score(translator, held_out)
     alignment = translator.align(SAMPLES[:1])[0]
     show(alignment)
-    path = options.out or next_version(Path("saved_models/dates"))
     translator.export(path)
     picture = Path(options.logs, "alignment.png")
     draw_alignment(alignment).savefig(picture)

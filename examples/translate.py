@@ -24,6 +24,7 @@ from keras_luong import (
     luong_seq2seq,
     read_pairs,
 )
+from keras_luong.serving import check_version_path
 
 
 def arguments() -> argparse.Namespace:
@@ -98,13 +99,16 @@ def bleu(translator: Translator, pairs: list[tuple[str, str]]) -> str:
 
 def main() -> None:
     options = arguments()
-    if options.out and options.out.exists():
-        raise SystemExit(f"{options.out} exists and is not overwritten: export the next version.")
     keras.utils.set_random_seed(options.seed)
-    train = read_pairs(*options.train)
-    valid = read_pairs(*options.valid) if options.valid else None
-    test = read_pairs(*options.test) if options.test else None
-    tokenizer = tokenizer_for(options, train)
+    try:
+        if options.out:
+            check_version_path(options.out)
+        train = read_pairs(*options.train)
+        valid = read_pairs(*options.valid) if options.valid else None
+        test = read_pairs(*options.test) if options.test else None
+        tokenizer = tokenizer_for(options, train)
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"translate.py: {error}") from error
     steps = -(-len(train) // options.batch_size) * options.epochs
     model = compiled_model(options, tokenizer.vocabulary_size, steps)
     translator = Translator(model, tokenizer, tokenizer, max_length=options.max_length)

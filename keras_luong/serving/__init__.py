@@ -1,8 +1,15 @@
 """From a trained model to a served one: translation, saving, export and its checks."""
 
-from keras_luong.serving.export import export_saved_model, next_version
+from keras_luong.serving.export import check_version_path, export_saved_model, next_version
 from keras_luong.serving.graph_check import check_servable
 from keras_luong.serving.translation import Translation
 from keras_luong.serving.translator import Translator
 
-__all__ = ["Translation", "Translator", "check_servable", "export_saved_model", "next_version"]
+__all__ = [
+    "Translation",
+    "Translator",
+    "check_servable",
+    "check_version_path",
+    "export_saved_model",
+    "next_version",
+]

@@ -38,7 +38,7 @@ def export_saved_model(
         ValueError: If `path` is not named by an integer, or the graph cannot serve.
     """
     path = Path(path)
-    _check_path(path)
+    check_version_path(path)
     if keras.backend.backend() != "tensorflow":
         raise RuntimeError(
             "A SavedModel is exported from the TensorFlow backend. Save the translator, and export "
@@ -81,7 +81,14 @@ def _version(path: Path) -> int:
     return int(path.name) if path.name.isascii() and path.name.isdecimal() else 0
 
 
-def _check_path(path: Path) -> None:
+def check_version_path(path: str | os.PathLike[str]) -> None:
+    """Refuses what `export` would refuse as a path: to be called before a long training.
+
+    Raises:
+        FileExistsError: If `path` exists.
+        ValueError: If `path` is not named by an integer.
+    """
+    path = Path(path)
     if _version(path) < 1:
         raise ValueError(
             "TF Serving looks for versions: folders named by an integer, such as "

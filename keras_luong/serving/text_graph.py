@@ -44,8 +44,8 @@ def write_translations(
     Returns:
         `translation` `(b,)`, `score` `(b,)`, `attention_scores` `(b, t, s)`,
         `source_tokens` `(b, s)`, `target_tokens` `(b, t)`, `source_length` `(b,)`,
-        `target_length` `(b,)`: dense, with batch first; t is the length of the longest translation of the batch. Tokens and scores
-        beyond a length are empty and 0.
+        `target_length` `(b,)`: dense, with batch first; t is the length of the longest translation
+        of the batch. Tokens and scores beyond a length are empty and 0.
     """
     source_length = tf.reduce_sum(tf.cast(source != PADDING_ID, tf.int32), axis=1)
     has_text = source_length > 1

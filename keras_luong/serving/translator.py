@@ -49,7 +49,7 @@ class Translator:
             pairs out, longer source texts are cut, and a translation ends there.
 
     Raises:
-        ValueError: If the model's vocabularies or its longest source do not fit.
+        ValueError: If the model's vocabularies do not fit the tokenizers'.
 
     Example:
 
@@ -187,6 +187,9 @@ class Translator:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Saves the model (with its optimizer) and the tokenizers into a new folder.
+
+        The states of random generators are not in it: a loaded model that is trained on draws other
+        dropout masks. `fit(checkpoint_dir=...)` keeps them.
 
         Raises:
             FileExistsError: If `path` exists; nothing is overwritten.
