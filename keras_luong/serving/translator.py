@@ -55,8 +55,8 @@ class Translator:
 
     >>> from keras_luong import SubwordTokenizer, luong_seq2seq
     >>> pairs = [("one two", "eins zwei"), ("two", "zwei")]
-    >>> tokenizer = SubwordTokenizer.train([text for pair in pairs for text in pair], 16)
-    >>> translator = Translator(luong_seq2seq(16, 16, units=8), tokenizer, tokenizer, max_length=9)
+    >>> tokenizer = SubwordTokenizer.train([text for pair in pairs for text in pair], 14)
+    >>> translator = Translator(luong_seq2seq(14, 14, units=8), tokenizer, tokenizer, max_length=9)
     >>> history = translator.fit(pairs, epochs=1, batch_size=2, verbose=0)
     >>> len(translator.translate(["two one", ""]))
     2
