@@ -73,7 +73,9 @@ def test_bytes_that_are_not_utf8(tmp_path, name):
         read_pairs(source, target)
 
 
-@pytest.mark.parametrize("data", [b"no gzip", gzip.compress(b"1\n" * 99, mtime=0)[:-9], b"\x1f\x8b\x08"])
+@pytest.mark.parametrize(
+    "data", [b"no gzip", gzip.compress(b"1\n" * 99, mtime=0)[:-9], b"\x1f\x8b\x08"]
+)
 def test_a_broken_gzip_file(tmp_path, data):
     source = write(tmp_path / "a.de", b"1\n")
     target = tmp_path / "b.gz"
