@@ -43,7 +43,7 @@ SAMPLES = [
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pairs", type=int, default=75_000, help="to train on (%(default)s)")
+    parser.add_argument("--pairs", type=int, default=85_000, help="to train on (%(default)s)")
     parser.add_argument("--epochs", type=int, default=2, help="(%(default)s)")
     parser.add_argument("--batch-size", type=int, default=64, help="(%(default)s)")
     parser.add_argument("--units", type=int, default=128, help="(%(default)s)")
