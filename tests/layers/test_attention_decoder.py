@@ -355,12 +355,28 @@ def test_implicit_masks_equal_explicit_ones(input_feeding, with_state, in_a_mode
     assert np.abs(unmasked[TARGET_IDS == 0]).min() > 0  # the zeros above are the masks' doing
 
 
-def test_without_sequences_the_output_carries_no_mask():
+class MaskWatcher(keras.layers.Layer):
+    """Tells `watch` the shape of the mask that its input carries, if any."""
+
+    def __init__(self, watch):
+        super().__init__()
+        self.watch = watch
+        self.supports_masking = True
+
+    def call(self, inputs, mask=None):
+        self.watch(None if mask is None else tuple(mask.shape))
+        return inputs
+
+
+@pytest.mark.parametrize("return_state", [True, False])
+def test_only_sequences_carry_the_mask(return_state):
     embedding = keras.layers.Embedding(6, INPUT_DEPTH, mask_zero=True)
-    vector = make(return_sequences=False)(embedding(TARGET_IDS), embedding(SOURCE_IDS))
-    # A mask of (2, 3) would not fit a pooling over (2, 1, 6).
-    pooled = keras.layers.GlobalAveragePooling1D()(keras.layers.Reshape((1, UNITS))(vector))
-    np.testing.assert_allclose(*to_numpy([pooled, vector]), atol=1e-6)
+    seen = []
+    for return_sequences in (True, False):
+        decoder = make(return_sequences=return_sequences, return_state=return_state)
+        outputs = decoder(embedding(TARGET_IDS), embedding(SOURCE_IDS))
+        MaskWatcher(seen.append)(keras.tree.flatten(outputs)[0])
+    assert seen == [TARGET_IDS.shape, None]
 
 
 # ---------------------------------------------------------------------------------------------

@@ -47,8 +47,7 @@ def test_shapes(cell, bidirectional, num_layers, residual, state_sizes):
     assert [tuple(v.shape) for v in kernels] == [(UNITS, gates * UNITS)] * directions * num_layers
 
 
-@pytest.mark.parametrize("cell", ["lstm", "gru"])
-@pytest.mark.parametrize("bidirectional", [True, False])
+@pytest.mark.parametrize(("cell", "bidirectional"), [("lstm", True), ("gru", False)])
 def test_neither_padding_columns_nor_batch_mates_matter(cell, bidirectional):
     model = encoder(cell=cell, bidirectional=bidirectional, num_layers=2, state_sizes=[5, 2])
     randomize(model)

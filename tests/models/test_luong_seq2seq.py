@@ -38,11 +38,6 @@ def test_a_training_step_and_a_search(options):
         new = keras.ops.convert_to_numpy(variable)
         assert np.isfinite(new).all() and (new != old).any(), variable.path
     assert tuple(model.generate(SOURCE, max_length=5).ids.shape) == (2, 1, 5)
-    again = Seq2Seq.from_config(model.get_config())
-    again.set_weights(model.get_weights())
-    np.testing.assert_allclose(
-        *(to_numpy(one([SOURCE, TARGET]))[0] for one in (again, model)), atol=1e-6
-    )
 
 
 def test_what_the_options_build():

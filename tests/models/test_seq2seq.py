@@ -1,5 +1,6 @@
 """`Seq2Seq`: the model against full forward passes, saving, live weights, bad input."""
 
+import functools
 import json
 
 import keras
@@ -14,6 +15,7 @@ from keras_luong.search import SearchResult
 from tests.layers.layer_checks import to_numpy
 
 SOURCE_IDS, TARGET_IDS, UNITS, MAX_LENGTH = 9, 11, 6, 7
+JAX = keras.backend.backend() == "jax"
 # A full row, padded ones, a source of one id.
 SOURCE = np.array([[4, 5, 6, 7, 3], [8, 6, 3, 0, 0], [5, 7, 8, 3, 0], [3, 0, 0, 0, 0]], "int32")
 
@@ -48,12 +50,16 @@ MODELS = {
 }
 
 
-def made(name):
+def fresh(name):
     """A model by name, with weights that make it say different things for different sources."""
     options = {key: value() if callable(value) else value for key, value in MODELS[name].items()}
     model = build(**options)
     randomize(model)
     return model
+
+
+# For tests that change nothing: what was compiled for one serves the others.
+made = functools.cache(fresh)
 
 
 def randomize(model, seed=0):
@@ -83,20 +89,26 @@ def generate(model, source=SOURCE, **options):
 
 def looped(model, source, max_length=MAX_LENGTH):
     """Greedy decoding by one whole forward pass a token: ids, lengths and log-probabilities."""
-    target = np.full((len(source), 1), START_ID, "int32")
+    target = np.full((len(source), max_length + 1), PADDING_ID, "int32")
+    target[:, 0] = START_ID
     log_probs, ended = np.zeros(len(source)), np.zeros(len(source), bool)
-    for _ in range(max_length):
-        logits = to_numpy(model([source, target], training=False))[0][:, -1].astype("float64")
+    for t in range(max_length):
+        logits = forward(model, [source, target[:, :max_length]])[:, t].astype("float64")
         best = np.where(ended, END_ID, logits.argmax(axis=-1))
         normalized = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
         log_probs += np.where(ended, 0.0, normalized.max(axis=-1))
         ended |= best == END_ID
-        target = np.concatenate([target, best[:, None].astype("int32")], axis=1)
+        target[:, t + 1] = best
     ids = target[:, 1:]
     assert not (ids == PADDING_ID).any()
     ends = ids == END_ID
     lengths = np.where(ends.any(axis=1), ends.argmax(axis=1) + 1, max_length)
     return ids, lengths, log_probs
+
+
+def forward(model, inputs):
+    # An eager call on JAX compiles every loop anew.
+    return model.predict_on_batch(inputs) if JAX else to_numpy(model(inputs, training=False))[0]
 
 
 # ---------------------------------------------------------------------------------------------
@@ -221,7 +233,7 @@ def test_saved_and_loaded(name, tmp_path):
     # As text: what was read from a file has lists where there were tuples.
     assert json.dumps(loaded.get_config()) == json.dumps(model.get_config())
     inputs = [SOURCE, np.array([[2, 4, 5, 6]] * 4, "int32")]
-    np.testing.assert_array_equal(*(to_numpy(one(inputs))[0] for one in (model, loaded)))
+    np.testing.assert_array_equal(*(forward(one, inputs) for one in (model, loaded)))
     for one, other in zip(generate(loaded), expected, strict=True):
         np.testing.assert_array_equal(one, other)
 
@@ -252,7 +264,7 @@ def test_an_embedding_of_both_sides_stays_shared(tmp_path):
 
 
 def test_generate_sees_weights_that_changed():
-    model = made("tied")
+    model = fresh("tied")
     before = generate(model)
     randomize(model, seed=1)
     after = generate(model)
@@ -261,7 +273,7 @@ def test_generate_sees_weights_that_changed():
 
 
 def test_generate_sees_training_and_serves_during_it():
-    model = made("untied")
+    model = fresh("untied")
     before = generate(model).log_probs
     target = np.array([[2, 4, 5, 6]] * 4, "int32")
     labels = np.array([[4, 5, 6, 3]] * 4, "int32")
@@ -274,7 +286,7 @@ def test_generate_sees_training_and_serves_during_it():
     model.compile(
         keras.optimizers.SGD(0.1),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        jit_compile=keras.backend.backend() == "jax",
+        jit_compile=JAX,
     )
     inputs = {"source": SOURCE, "target": target}
     model.fit(inputs, labels, epochs=2, callbacks=[Generate()], verbose=0)
