@@ -7,7 +7,17 @@ serving needs TensorFlow and is imported when it is first asked for.
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from keras_luong.layers import AttentionDecoder, AttentionDecoderCell, LuongAttention
+from keras_luong.layers import (
+    AttentionDecoder,
+    AttentionDecoderCell,
+    AttentionVector,
+    BahdanauAttention,
+    LuongAttention,
+    MonotonicAttention,
+    MultiSourceAttention,
+    ResidualCell,
+    load_tfa_weights,
+)
 from keras_luong.models import Seq2Seq, luong_seq2seq, rnn_encoder
 
 if TYPE_CHECKING:
@@ -30,12 +40,18 @@ __all__ = [
     "AlignmentImages",
     "AttentionDecoder",
     "AttentionDecoderCell",
+    "AttentionVector",
+    "BahdanauAttention",
     "LuongAttention",
     "MaskedCrossentropy",
+    "MonotonicAttention",
+    "MultiSourceAttention",
+    "ResidualCell",
     "Seq2Seq",
     "SubwordTokenizer",
     "TokenAccuracy",
     "Translator",
+    "load_tfa_weights",
     "luong_seq2seq",
     "read_pairs",
     "rnn_encoder",

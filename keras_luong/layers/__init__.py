@@ -1,7 +1,27 @@
 """Keras layers: weights, configuration and checks around the maths of `keras_luong.functional`."""
 
+from keras_luong.layers.attention import Attended, Attention, AttentionMemory
 from keras_luong.layers.attention_decoder import AttentionDecoder
 from keras_luong.layers.attention_decoder_cell import AttentionDecoderCell
-from keras_luong.layers.luong_attention import AttentionMemory, LuongAttention
+from keras_luong.layers.attention_vector import AttentionVector
+from keras_luong.layers.bahdanau_attention import BahdanauAttention
+from keras_luong.layers.luong_attention import LuongAttention
+from keras_luong.layers.monotonic_attention import MonotonicAttention
+from keras_luong.layers.multi_source_attention import MultiSourceAttention
+from keras_luong.layers.residual_cell import ResidualCell
+from keras_luong.layers.tfa_weights import load_tfa_weights
 
-__all__ = ["AttentionDecoder", "AttentionDecoderCell", "AttentionMemory", "LuongAttention"]
+__all__ = [
+    "Attended",
+    "Attention",
+    "AttentionDecoder",
+    "AttentionDecoderCell",
+    "AttentionMemory",
+    "AttentionVector",
+    "BahdanauAttention",
+    "LuongAttention",
+    "MonotonicAttention",
+    "MultiSourceAttention",
+    "ResidualCell",
+    "load_tfa_weights",
+]

@@ -5,11 +5,11 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_luong.functional import zero_masked
+from keras_luong.functional import coverage_loss, recur, zero_masked
+from keras_luong.layers.attention import AttentionMemory
 from keras_luong.layers.attention_decoder_cell import AttentionDecoderCell
+from keras_luong.layers.cells import drawn_dropout, flat_state_size
 from keras_luong.layers.checks import check_batch, check_mask, check_rank, refuse_list, refuse_mask
-from keras_luong.layers.luong_attention import AttentionMemory
-from keras_luong.layers.recurrence import drawn_dropout, flat_state_size, recur
 
 Tensor = Any
 
@@ -31,11 +31,17 @@ class AttentionDecoder(keras.layers.Layer):
         return_sequences: Whether to return every step, or only the last kept one. Defaults to
             `True`, unlike `keras.layers.RNN`: a decoder is trained on every step.
         return_state: Whether to return the last states too.
+        coverage_loss: Weight of the coverage loss, `sum_s min(a_t(s), c_t(s))` averaged over the
+            kept target steps, c_t being the sum of the scores of earlier steps; the decoder adds it
+            to the model's loss.
         **kwargs: `name`, `dtype` and the like of `keras.layers.Layer`.
 
     Call arguments:
         sequences: Target inputs `(batch, target length, input depth)`.
-        memory: Source states `(batch, source length, memory depth)`.
+        memory: Source states `(batch, source length, memory depth)`; a list of them for a
+            `MultiSourceAttention`, as then `memory_key` and `memory_mask`.
+        memory_key: What is compared with the queries, if not the memory itself: `(batch, source
+            length, key depth)`.
         initial_state: States of the wrapped cell, in its structure: `[h, c]` for an `LSTMCell`, a
             list of such for `StackedRNNCells`. Zeros by default. The attention vector always starts
             with zeros.
@@ -49,11 +55,13 @@ class AttentionDecoder(keras.layers.Layer):
         Attention vectors `(batch, target length, units)`, or `(batch, units)` with
         `return_sequences=False`. Then, if asked for, the scores `(batch, target length, source
         length)`, or `(batch, source length)`; then, if asked for, the states: the wrapped cell's in
-        its order, flat, and with input feeding the last attention vector.
+        its order, flat, with input feeding the last attention vector, and the state of an attention
+        that has one, `(batch, source length)`.
 
     Raises:
         ValueError: For tensors of the wrong rank, masks of the wrong shape and an initial state
-            whose structure is not the wrapped cell's.
+            whose structure is not the wrapped cell's; for `stateful`, `go_backwards` and `unroll`
+            of `keras.layers.RNN`, which a decoder does not have.
         TypeError: For `mask=`, and for a list of tensors as the first argument.
 
     Example:
@@ -66,7 +74,8 @@ class AttentionDecoder(keras.layers.Layer):
     (2, 3, 6)
 
     Reference:
-        [Luong, Pham, Manning 2015](https://arxiv.org/abs/1508.04025), section 3.
+        [Luong, Pham, Manning 2015](https://arxiv.org/abs/1508.04025), section 3; the coverage loss:
+        [See, Liu, Manning 2017](https://arxiv.org/abs/1704.04368), equation 12.
     """
 
     def __init__(
@@ -75,8 +84,10 @@ class AttentionDecoder(keras.layers.Layer):
         *,
         return_sequences: bool = True,
         return_state: bool = False,
+        coverage_loss: float = 0.0,
         **kwargs: Any,
     ) -> None:
+        _refuse_options_of_rnn(kwargs)
         super().__init__(**kwargs)
         if not isinstance(cell, AttentionDecoderCell):
             raise ValueError(
@@ -85,13 +96,16 @@ class AttentionDecoder(keras.layers.Layer):
             )
         self.cell = cell
         self.return_sequences = return_sequences
+        if not coverage_loss >= 0:
+            raise ValueError(f"coverage_loss must be at least 0. Received: {coverage_loss}")
         self.return_state = return_state
+        self.coverage_loss = coverage_loss
         self.supports_masking = True
 
-    def build(self, sequences_shape: Any, memory_shape: Any) -> None:
+    def build(self, sequences_shape: Any, memory_shape: Any, memory_key_shape: Any = None) -> None:
         if not self.cell.built:
             batch, _, depth = sequences_shape
-            self.cell.build((batch, depth), memory_shape=memory_shape)
+            self.cell.build((batch, depth), memory_shape=memory_shape, key_shape=memory_key_shape)
 
     def __call__(self, sequences: Tensor, *args: Any, **kwargs: Any) -> Any:
         call = "layer(sequences, memory, sequences_mask=..., memory_mask=...)"
@@ -104,18 +118,20 @@ class AttentionDecoder(keras.layers.Layer):
     def call(
         self,
         sequences: Tensor,
-        memory: Tensor,
+        memory: Any,
+        memory_key: Any = None,
         initial_state: Any = None,
         sequences_mask: Tensor | None = None,
-        memory_mask: Tensor | None = None,
+        memory_mask: Any = None,
         return_attention_scores: bool = False,
         training: bool | None = None,
     ) -> Any:
-        self._check_call(sequences, memory, initial_state, sequences_mask, memory_mask)
+        self._check_call(sequences, memory, memory_key, initial_state, sequences_mask, memory_mask)
         sequences = zero_masked(sequences, sequences_mask)
-        prepared = self.cell.prepare(memory, memory_mask, training)
-        states = self.initial_states(initial_state, ops.shape(sequences)[0])
+        prepared = self.cell.prepare(memory, memory_mask, memory_key, training)
+        states = self.cell.initial_states(prepared, initial_state)
         run = self._feeding_input if self.cell.input_feeding else self._attending_afterwards
+        with_scores = return_attention_scores or self.coverage_loss > 0
         with drawn_dropout(
             self.cell.cell,
             ops.shape(sequences)[0],
@@ -123,12 +139,14 @@ class AttentionDecoder(keras.layers.Layer):
             training,
         ):
             vectors, scores, states = run(
-                sequences, prepared, states, sequences_mask, return_attention_scores, training
+                sequences, prepared, states, sequences_mask, with_scores, training
             )
+        if self.coverage_loss:
+            self._add_coverage_loss(scores, sequences_mask)
         if not self.return_sequences:
             vectors = _last_kept(vectors, sequences_mask)
             scores = None if scores is None else _last_kept(scores, sequences_mask)
-        outputs = [vectors, *([] if scores is None else [scores])]
+        outputs = [vectors, *([scores] if return_attention_scores else [])]
         if self.return_state:
             outputs.extend(states)
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
@@ -142,16 +160,32 @@ class AttentionDecoder(keras.layers.Layer):
         with_scores: bool,
         training: bool | None,
     ) -> tuple[Tensor, Tensor | None, list[Tensor]]:
-        def step(inputs: Tensor, states: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        attention, steps = self.cell.attention, ops.shape(sequences)[1]
+        positions = ops.arange(steps, dtype="int32")
+        channels = attention.step_channels(memory, steps, positions, training)
+
+        def step(inputs: Tensor, states: list[Tensor], *own: Tensor) -> tuple[Tensor, list[Tensor]]:
+            of_step = dict(zip(channels, own, strict=True))
             if not with_scores:
-                return self.cell(inputs, states, memory=memory, training=training)
+                return self.cell(inputs, states, memory=memory, training=training, **of_step)
             vector, states, scores = self.cell(
-                inputs, states, memory=memory, return_attention_scores=True, training=training
+                inputs,
+                states,
+                memory=memory,
+                return_attention_scores=True,
+                training=training,
+                **of_step,
             )
             # A loop of Keras has one output a step: vector and scores share it.
             return ops.concatenate([vector, scores], axis=-1), states
 
-        outputs, states = recur(step, sequences, states, mask, self.dtype_policy)
+        outputs, states = recur(
+            step, sequences, states, mask, list(channels.values()), attention.loop_dtype
+        )
+        # The attention's own state stays as wide as the loop had it.
+        narrow = len(self.cell.state_size)
+        states = [ops.cast(one, self.compute_dtype) for one in states[:narrow]] + states[narrow:]
+        outputs = ops.cast(outputs, self.compute_dtype)
         units = self.cell.output_size
         return outputs[..., :units], outputs[..., units:] if with_scores else None, states
 
@@ -167,38 +201,35 @@ class AttentionDecoder(keras.layers.Layer):
         def step(inputs: Tensor, states: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
             return self.cell.recur(inputs, states, training)
 
-        outputs, states = recur(step, sequences, states, mask, self.dtype_policy)
-        vectors, scores = self.cell.attend(outputs, memory, mask)
-        return zero_masked(vectors, mask), scores if with_scores else None, states
+        cell_states = states[: len(self.cell.state_size)]
+        outputs, cell_states = recur(step, sequences, cell_states, mask, dtype=self.compute_dtype)
+        attended = self.cell.attend_sequence(
+            outputs, memory, sequences, mask, with_scores, training
+        )
+        vectors = zero_masked(attended.context, mask)
+        last = [] if attended.state is None else [attended.state]
+        return vectors, attended.scores, [*cell_states, *last]
 
-    def initial_states(self, initial_state: Any, batch_size: Any) -> list[Tensor]:
-        """The cell's flat states at the start.
-
-        Args:
-            initial_state: States of the wrapped cell in its structure, or `None` for zeros.
-            batch_size: Their leading size.
-
-        Returns:
-            The wrapped cell's states, then, with input feeding, an attention vector of zeros.
-        """
-        states = self.cell.get_initial_state(batch_size)
-        given = keras.tree.flatten(initial_state) if initial_state is not None else []
-        return [ops.cast(state, self.cell.compute_dtype) for state in given] + states[len(given) :]
+    def _add_coverage_loss(self, scores: Tensor, mask: Tensor | None) -> None:
+        """The mean over kept steps, so that it weighs the same whatever the padding."""
+        losses = coverage_loss(scores)
+        kept = ops.ones_like(losses) if mask is None else ops.cast(mask, losses.dtype)
+        self.add_loss(self.coverage_loss * ops.sum(losses) / ops.maximum(ops.sum(kept), 1.0))
 
     def _check_call(
         self,
         sequences: Tensor,
-        memory: Tensor,
+        memory: Any,
+        memory_key: Any,
         initial_state: Any,
         sequences_mask: Tensor | None,
-        memory_mask: Tensor | None,
+        memory_mask: Any,
     ) -> None:
-        check_rank(self, "memory", memory, (3,))
-        # The cell would take three times as many sequences for beams.
-        check_batch(self, "memory", memory, sequences.shape[0])
-        self.cell.attention.check_source_length(memory.shape[1])
+        # A memory of other sentences would pass for beams.
+        self.cell.attention.check_memory(
+            self, "memory", memory, memory_mask, sequences.shape[0], memory_key
+        )
         check_mask(self, "sequences_mask", sequences_mask, sequences.shape[:-1])
-        check_mask(self, "memory_mask", memory_mask, memory.shape[:-1])
         if initial_state is not None:
             self._check_states(keras.tree.flatten(initial_state), sequences.shape[0])
 
@@ -218,22 +249,29 @@ class AttentionDecoder(keras.layers.Layer):
     def compute_output_spec(
         self,
         sequences: Tensor,
-        memory: Tensor,
+        memory: Any,
+        memory_key: Any = None,
         initial_state: Any = None,
         sequences_mask: Tensor | None = None,
-        memory_mask: Tensor | None = None,
+        memory_mask: Any = None,
         return_attention_scores: bool = False,
         training: bool | None = None,
     ) -> Any:
-        self._check_call(sequences, memory, initial_state, sequences_mask, memory_mask)
-        batch = sequences.shape[0]
+        self._check_call(sequences, memory, memory_key, initial_state, sequences_mask, memory_mask)
+        attention = self.cell.attention
+        batch, source = sequences.shape[0], attention.source_length(memory)
         steps = tuple(sequences.shape[:2]) if self.return_sequences else (batch,)
-        shapes = [(*steps, self.cell.output_size)]
+
+        def spec(*shape: int | None, dtype: str = self.compute_dtype) -> keras.KerasTensor:
+            return keras.KerasTensor(shape, dtype=dtype)
+
+        specs = [spec(*steps, self.cell.output_size)]
         if return_attention_scores:
-            shapes.append((*steps, memory.shape[1]))
+            specs.append(spec(*steps, source))
         if self.return_state:
-            shapes.extend((batch, size) for size in self.cell.state_size)
-        specs = [keras.KerasTensor(shape, dtype=self.compute_dtype) for shape in shapes]
+            specs.extend(spec(batch, size) for size in self.cell.state_size)
+            if attention.has_state:
+                specs.append(spec(batch, source, dtype=attention.loop_dtype))
         return specs[0] if len(specs) == 1 else tuple(specs)
 
     def get_config(self) -> dict[str, Any]:
@@ -242,11 +280,25 @@ class AttentionDecoder(keras.layers.Layer):
             "cell": keras.saving.serialize_keras_object(self.cell),
             "return_sequences": self.return_sequences,
             "return_state": self.return_state,
+            "coverage_loss": self.coverage_loss,
         }
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "AttentionDecoder":
         return cls(**{**config, "cell": keras.saving.deserialize_keras_object(config["cell"])})
+
+
+def _refuse_options_of_rnn(kwargs: dict[str, Any]) -> None:
+    reasons = {
+        "stateful": "a decoder's state belongs to one target sentence and its memory, so nothing "
+        "carries over from batch to batch; hand states over with return_state and initial_state",
+        "go_backwards": "a decoder writes its target in order; reverse the target itself with "
+        "keras.ops.flip, if right to left is what you want",
+        "unroll": "an unrolled loop compiles for minutes and runs slower than a loop",
+    }
+    for name, reason in reasons.items():
+        if kwargs.pop(name, False):
+            raise ValueError(f"AttentionDecoder has no {name}: {reason}. Received: {name}=True")
 
 
 def _last_kept(sequences: Tensor, mask: Tensor | None) -> Tensor:

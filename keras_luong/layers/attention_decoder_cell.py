@@ -7,9 +7,9 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_luong.functional import project, tanh
-from keras_luong.layers.luong_attention import AttentionMemory, LuongAttention
-from keras_luong.layers.recurrence import flat_state_size, output_depth, pack_states
+from keras_luong.layers.attention import Attended, Attention, AttentionMemory
+from keras_luong.layers.attention_vector import AttentionVector
+from keras_luong.layers.cells import flat_state_size, output_depth, pack_states
 
 Tensor = Any
 
@@ -22,28 +22,35 @@ class AttentionDecoderCell(keras.layers.Layer):
 
     - `h_t = cell([x_t; h~_(t-1)])` with input feeding, `cell(x_t)` without;
     - `c_t` the context of `h_t` over the memory;
-    - `h~_t = tanh([c_t; h_t] W_c)`, the output.
+    - `h~_t = tanh([c_t; h_t] W_c)`, the output, or another form of `AttentionVector`.
 
     `AttentionDecoder` runs it over a sequence. Inside a plain `keras.layers.RNN`, which hands a
     cell nothing but inputs and states, it raises an error that says so.
 
     Args:
         cell: A Keras recurrent cell: `LSTMCell`, `GRUCell`, `SimpleRNNCell`, `StackedRNNCells` or
-            your own.
-        attention: A `LuongAttention`.
+            your own. A stack is made residual with `ResidualCell`, and gets dropout between its
+            layers from the `dropout` of its cells; masks are drawn once a sequence.
+        attention: A `LuongAttention`, `BahdanauAttention`, `MonotonicAttention` or, for several
+            memories, a `MultiSourceAttention`.
         units: Depth of the attention vector. `None` for no attention vector: the context takes its
             place, also as what is fed back.
         attention_activation: Activation of the attention vector. Defaults to `"tanh"`.
         use_bias: Whether the attention vector has a bias. The paper has none.
+        two_layer: Whether the attention vector is made of the context alone, by two layers.
+        gate: `None`, or what weighs the parts of the attention vector: `"source"`, `"target"`,
+            `"both"` or `"context"`. See `AttentionVector`.
         input_feeding: Whether the attention vector is part of the next input.
         **kwargs: `name`, `dtype` and the like of `keras.layers.Layer`.
 
     Call arguments:
         inputs: `(batch, input depth)`.
         states: Flat list: the wrapped cell's states, then, with input feeding, the last attention
-            vector.
+            vector, then, for attention with a state, that: `(batch, source length)`.
         memory: What `prepare` returned. For beams, `inputs` and `states` may lead with
             `batch x beams` where the memory leads with `batch`.
+        query_position: `(batch, 1)`, the index of the step, for attention that needs it.
+        noise: `(batch, source length)` to add to the attention logits, or `None`.
         return_attention_scores: Whether to return the scores too.
         training: Passed to the wrapped cell.
 
@@ -54,10 +61,11 @@ class AttentionDecoderCell(keras.layers.Layer):
     Example:
 
     >>> import keras, numpy as np
+    >>> from keras_luong import LuongAttention
     >>> cell = AttentionDecoderCell(keras.layers.GRUCell(4), LuongAttention("dot"), units=6)
     >>> cell.build((None, 3), memory_shape=(None, None, 4))
     >>> memory = cell.prepare(np.ones((2, 5, 4), "float32"))
-    >>> vector, states = cell(np.ones((2, 3)), cell.get_initial_state(2), memory=memory)
+    >>> vector, states = cell(np.ones((2, 3)), cell.initial_states(memory), memory=memory)
     >>> print(tuple(vector.shape), [tuple(state.shape) for state in states])
     (2, 6) [(2, 4), (2, 6)]
 
@@ -68,24 +76,38 @@ class AttentionDecoderCell(keras.layers.Layer):
     def __init__(
         self,
         cell: Any,
-        attention: LuongAttention,
+        attention: Attention,
         units: int | None,
         *,
         attention_activation: Any = "tanh",
         use_bias: bool = False,
+        two_layer: bool = False,
+        gate: str | None = None,
         input_feeding: bool = True,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
-        _check_options(cell, attention, units, use_bias)
+        # Casts are the parts' own: positions and states keep more digits than 16 bits have.
+        super().__init__(autocast=False, **kwargs)
+        _check_parts(cell, attention)
         self.cell = cell
         self.attention = attention
-        self.units = units
-        self.attention_activation = keras.activations.get(attention_activation)
-        self.use_bias = use_bias
+        self.attention_vector = AttentionVector(
+            units,
+            activation=attention_activation,
+            use_bias=use_bias,
+            two_layer=two_layer,
+            gate=gate,
+            dtype=self.dtype_policy,
+            name="attention_vector",
+        )
         self.input_feeding = input_feeding
         self._context_depth: int | None = None
         self._cell_takes_training = "training" in inspect.signature(cell.call).parameters
+
+    @property
+    def units(self) -> int | None:
+        """Depth of the attention vector, or `None` without one."""
+        return self.attention_vector.units
 
     @property
     def output_size(self) -> int | None:
@@ -94,60 +116,88 @@ class AttentionDecoderCell(keras.layers.Layer):
 
     @property
     def state_size(self) -> list[int | None]:
+        """Sizes of the states, without that of the attention, whose size is the source's."""
         fed_back = [self.output_size] if self.input_feeding else []
         return [*flat_state_size(self.cell), *fed_back]
 
-    def build(self, inputs_shape: Any, memory_shape: Any = None) -> None:
+    def build(self, inputs_shape: Any, memory_shape: Any = None, key_shape: Any = None) -> None:
         if memory_shape is None:
             raise ValueError(_NO_MEMORY)
         batch, input_depth = inputs_shape
-        self._context_depth = memory_shape[-1]
+        self._context_depth = self.attention.context_depth(memory_shape)
         recurrent_depth = input_depth + (self.output_size if self.input_feeding else 0)
         if hasattr(self.cell, "build") and not getattr(self.cell, "built", False):
             self.cell.build((batch, recurrent_depth))
         query_depth = output_depth(self.cell)
         if not self.attention.built:
-            self.attention.build((batch, None, query_depth), memory_shape)
-        self.kernel = self.bias = None
-        if self.units is not None:
-            self.kernel = self.add_weight(
-                name="kernel", shape=(self._context_depth + query_depth, self.units)
-            )
-            if self.use_bias:
-                self.bias = self.add_weight(name="bias", shape=(self.units,), initializer="zeros")
+            self.attention.build((batch, None, query_depth), memory_shape, key_shape)
+        self.attention_vector.build(
+            (batch, self._context_depth), (batch, query_depth), (batch, input_depth)
+        )
 
     def prepare(
-        self, memory: Tensor, memory_mask: Tensor | None = None, training: bool | None = None
+        self,
+        memory: Any,
+        memory_mask: Any = None,
+        key: Any = None,
+        training: bool | None = None,
     ) -> AttentionMemory:
         """Prepares a memory `(batch, source length, depth)` once, for all steps over it."""
-        return self.attention.prepare(memory, value_mask=memory_mask, training=training)
+        return self.attention.prepare(memory, key, memory_mask, training)
 
-    def get_initial_state(self, batch_size: Any) -> list[Tensor]:
-        """Zeros for every state, in the order of `state_size`."""
-        return [ops.zeros((batch_size, size), self.compute_dtype) for size in self.state_size]
+    def initial_states(self, memory: AttentionMemory, cell_states: Any = None) -> list[Tensor]:
+        """The flat states at the start of a sentence.
+
+        Args:
+            memory: What `prepare` returned.
+            cell_states: States of the wrapped cell in its structure, or `None` for zeros.
+
+        Returns:
+            The wrapped cell's states; with input feeding, an attention vector of zeros; for
+            attention with a state, its start.
+        """
+        batch_size = self.attention.batch_size(memory)
+        given = keras.tree.flatten(cell_states) if cell_states is not None else []
+        states = [ops.cast(state, self.compute_dtype) for state in given]
+        missing = self.state_size[len(given) :]
+        states.extend(ops.zeros((batch_size, size), self.compute_dtype) for size in missing)
+        if self.attention.has_state:
+            states.append(ops.squeeze(self.attention.initial_state(memory), 1))
+        return states
 
     def call(
         self,
         inputs: Tensor,
         states: list[Tensor],
         memory: AttentionMemory | None = None,
+        query_position: Tensor | None = None,
+        noise: Tensor | None = None,
         return_attention_scores: bool = False,
         training: bool | None = None,
     ) -> Any:
         if memory is None:
             raise ValueError(_NO_MEMORY)
-        states = list(states)
-        if self.input_feeding:
-            inputs = ops.concatenate([inputs, states.pop()], axis=-1)
-        output, states = self.recur(inputs, states, training)
-        vector, scores = self.attend(_queries_by_sentence(output, memory), memory)
-        rows = ops.shape(output)[0]
-        vector = ops.reshape(vector, (rows, self.output_size))
-        if self.input_feeding:
-            states.append(vector)
+        sentences, states = self.attention.batch_size(memory), list(states)
+        state = _by_sentence(states.pop(), sentences) if self.attention.has_state else None
+        fed = [ops.cast(states.pop(), self.compute_dtype)] if self.input_feeding else []
+        inputs = ops.cast(inputs, self.compute_dtype)
+        recurrent_inputs = ops.concatenate([inputs, *fed], axis=-1) if fed else inputs
+        output, states = self.recur(recurrent_inputs, states, training)
+        if query_position is not None:
+            query_position = ops.squeeze(_by_sentence(query_position, sentences), -1)
+        attended = self.attention.attend(
+            _by_sentence(output, sentences),
+            memory,
+            query_position=query_position,
+            state=state,
+            noise=None if noise is None else ops.expand_dims(noise, 1),
+        )
+        vector = self.attention_vector(_by_row(attended.context, output), output, inputs)
+        states += [vector] if self.input_feeding else []
+        states += [_by_row(attended.state, output)] if self.attention.has_state else []
         if not return_attention_scores:
             return vector, states
-        return vector, states, ops.reshape(scores, (rows, ops.shape(scores)[-1]))
+        return vector, states, _by_row(ops.cast(attended.scores, self.compute_dtype), output)
 
     def recur(
         self, inputs: Tensor, states: list[Tensor], training: bool | None = None
@@ -157,30 +207,49 @@ class AttentionDecoderCell(keras.layers.Layer):
         output, states = self.cell(inputs, pack_states(self.cell, states), **kwargs)
         return output, keras.tree.flatten(states)
 
-    def attend(
-        self, query: Tensor, memory: AttentionMemory, query_mask: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Attention vectors `(b, t, units)` and scores `(b, t, s)` of queries `(b, t, depth)`."""
-        context, scores = self.attention.attend(query, memory, query_mask)
-        context = ops.cast(context, self.compute_dtype)
-        scores = ops.cast(scores, self.compute_dtype)
-        if self.kernel is None:
-            return context, scores
-        both = ops.concatenate([context, query], axis=-1)
-        vector = project(both, ops.cast(self.kernel, self.compute_dtype))
-        if self.bias is not None:
-            vector = vector + ops.cast(self.bias, self.compute_dtype)
-        is_tanh = self.attention_activation is keras.activations.tanh
-        return tanh(vector) if is_tanh else self.attention_activation(vector), scores
+    def attend_sequence(
+        self,
+        query: Tensor,
+        memory: AttentionMemory,
+        inputs: Tensor,
+        query_mask: Tensor | None = None,
+        return_attention_scores: bool = False,
+        training: bool | None = None,
+    ) -> Attended:
+        """All steps at once, without input feeding: attention vectors in the context's place.
+
+        Args:
+            query: Outputs of the wrapped cell, `(b, t, depth)`.
+            memory: What `prepare` returned.
+            inputs: The decoder's inputs, `(b, t, depth)`.
+            query_mask: Boolean `(b, t)`, or `None`.
+            return_attention_scores: Whether the scores are wanted.
+            training: Whether there is noise.
+
+        Returns:
+            An `Attended`.
+        """
+        attended = self.attention.attend_sequence(
+            query,
+            memory,
+            query_mask,
+            return_attention_scores=return_attention_scores,
+            training=training,
+        )
+        vectors = self.attention_vector(attended.context, query, inputs)
+        return attended._replace(context=vectors)
 
     def get_config(self) -> dict[str, Any]:
+        vector = self.attention_vector.get_config()
         return {
             **super().get_config(),
             "cell": keras.saving.serialize_keras_object(self.cell),
             "attention": keras.saving.serialize_keras_object(self.attention),
-            "units": self.units,
-            "attention_activation": keras.activations.serialize(self.attention_activation),
-            "use_bias": self.use_bias,
+            "units": vector["units"],
+            "attention_activation": vector["activation"],
+            "use_bias": vector["use_bias"],
+            "two_layer": vector["two_layer"],
+            "gate": vector["gate"],
             "input_feeding": self.input_feeding,
         }
 
@@ -201,23 +270,27 @@ _NO_MEMORY = (
 )
 
 
-def _queries_by_sentence(output: Tensor, memory: AttentionMemory) -> Tensor:
+def _by_sentence(tensor: Tensor, sentences: Any) -> Tensor:
     """`(b k, d) -> (b, k, d)`: the k hypotheses of a sentence are k queries to its one memory."""
-    sentences = ops.shape(memory.values)[0]
     # -1 only where the size is unknown: JAX and torch cannot infer a size beside a 0.
-    beams = ops.shape(output)[0] // max(sentences, 1) if isinstance(sentences, int) else -1
-    return ops.reshape(output, (sentences, beams, output.shape[-1]))
+    known = isinstance(sentences, int)
+    beams = ops.shape(tensor)[0] // max(sentences, 1) if known else -1
+    return ops.reshape(tensor, (sentences, beams, ops.shape(tensor)[-1]))
 
 
-def _check_options(cell: Any, attention: Any, units: int | None, use_bias: bool) -> None:
+def _by_row(tensor: Tensor, rows: Tensor) -> Tensor:
+    """`(b, k, d) -> (b k, d)`, with as many rows as `rows` has."""
+    return ops.reshape(tensor, (ops.shape(rows)[0], ops.shape(tensor)[-1]))
+
+
+def _check_parts(cell: Any, attention: Any) -> None:
     if not (hasattr(cell, "state_size") and callable(cell)):
         raise ValueError(
             "cell must be a recurrent cell such as keras.layers.LSTMCell, with a call(inputs, "
             f"states) and a state_size. Received: {cell!r}"
         )
-    if not isinstance(attention, LuongAttention):
-        raise ValueError(f"attention must be a LuongAttention. Received: {attention!r}")
-    if units is not None and units < 1:
-        raise ValueError(f"units must be at least 1, or None. Received: {units}")
-    if use_bias and units is None:
-        raise ValueError("use_bias needs an attention vector. Received: use_bias=True, units=None")
+    if not isinstance(attention, Attention):
+        raise ValueError(
+            "attention must be an attention layer of this package, such as LuongAttention. "
+            f"Received: {attention!r}"
+        )

@@ -1,71 +1,12 @@
-"""The loop over time, and the dropout masks that must be drawn before it."""
+"""What the package needs to know of Keras cells: their states and their dropout masks."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
-import keras
 from keras import ops
 
 Tensor = Any
-Step = Callable[[Tensor, list[Tensor]], tuple[Tensor, list[Tensor]]]
-
-
-def recur(
-    step: Step, sequences: Tensor, states: list[Tensor], mask: Tensor | None, dtype: Any
-) -> tuple[Tensor, list[Tensor]]:
-    """Runs `step` over axis 1 of `sequences` with `keras.layers.RNN`.
-
-    That is the one loop of Keras that trains on every backend (`ops.scan` has no XLA gradient on
-    TensorFlow, `ops.while_loop` none on JAX). The layer made here has no weights: they belong to
-    whoever made `step`, and `step` may close over tensors, such as a memory. At masked steps the
-    output is zero and the states stay as they were. The mask rides along as one more input channel,
-    because what `RNN` itself does at masked steps differs from backend to backend.
-
-    Args:
-        step: `(inputs (b, d), states) -> (output, states)`.
-        sequences: `(b, t, d)`.
-        states: Tensors that lead with b.
-        mask: Boolean `(b, t)`, or `None`.
-        dtype: The dtype policy of the computation.
-
-    Returns:
-        `(outputs (b, t, ...), last states)`.
-    """
-    if mask is not None:
-        channel = ops.cast(ops.expand_dims(mask, -1), sequences.dtype)
-        sequences = ops.concatenate([sequences, channel], axis=-1)
-        step = _masked(step)
-    cell = _StepCell(step, [state.shape[-1] for state in states], dtype)
-    loop = keras.layers.RNN(cell, return_sequences=True, return_state=True, dtype=dtype)
-    outputs, *states = loop(sequences, initial_state=states)
-    return outputs, states
-
-
-def _masked(step: Step) -> Step:
-    def masked_step(inputs: Tensor, states: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        kept = inputs[:, -1:] > 0.5
-        output, new_states = step(inputs[:, :-1], states)
-        new_states = [
-            ops.where(kept, new, old) for new, old in zip(new_states, states, strict=True)
-        ]
-        return ops.where(kept, output, ops.zeros_like(output)), new_states
-
-    return masked_step
-
-
-class _StepCell:
-    """A step function in the form that `keras.layers.RNN` takes for a cell."""
-
-    def __init__(self, step: Step, state_size: list[int], dtype: Any) -> None:
-        self.step = step
-        self.state_size = state_size
-        self.compute_dtype = keras.dtype_policies.get(dtype).compute_dtype
-
-    def call(self, inputs: Tensor, states: Any) -> tuple[Tensor, list[Tensor]]:
-        return self.step(inputs, list(states))
-
-    __call__ = call
 
 
 def output_depth(cell: Any) -> int:
@@ -105,16 +46,27 @@ def drawn_dropout(cell: Any, batch_size: Any, input_depth: int, training: Any) -
     They must exist before the loop: JAX runs the loop in a scope of its own, in which a mask drawn
     would be the same at every call.
     """
-    cells = getattr(cell, "cells", [cell])
+    innermost = list(_innermost(cell, input_depth))
     try:
         if training:
-            for one in cells:
-                _draw(one, batch_size, input_depth)
-                input_depth = output_depth(one)
+            for one, depth in innermost:
+                _draw(one, batch_size, depth)
         yield
     finally:
-        for one in cells:
+        for one, _ in innermost:
             _forget(one)
+
+
+def _innermost(cell: Any, input_depth: int) -> Iterator[tuple[Any, int]]:
+    """The cells inside stacks and wrappers, each with the depth of its input."""
+    if hasattr(cell, "cells"):
+        for one in cell.cells:
+            yield from _innermost(one, input_depth)
+            input_depth = output_depth(one)
+    elif hasattr(cell, "cell"):
+        yield from _innermost(cell.cell, input_depth)
+    else:
+        yield cell, input_depth
 
 
 def _draw(cell: Any, batch_size: Any, input_depth: int) -> None:

@@ -17,16 +17,22 @@ def check_rank(layer: keras.layers.Layer, name: str, tensor: Any, ranks: tuple[i
 
 def check_mask(layer: keras.layers.Layer, name: str, mask: Any, shape: Any) -> None:
     """Refuses a mask whose shape is known to differ from `shape` (`None` fits every size)."""
-    if mask is None:
-        return
-    expected, received = tuple(shape), _shape(layer, name, mask)
+    if mask is not None:
+        check_shape(layer, name, mask, shape, ", like its tensor without the last axis")
+
+
+def check_shape(
+    layer: keras.layers.Layer, name: str, tensor: Any, shape: Any, why: str = ""
+) -> None:
+    """Refuses a tensor whose shape is known to differ from `shape` (`None` fits every size)."""
+    expected, received = tuple(shape), _shape(layer, name, tensor)
     fits = len(expected) == len(received) and all(
         None in pair or pair[0] == pair[1] for pair in zip(expected, received, strict=True)
     )
     if not fits:
         raise ValueError(
-            f"{type(layer).__name__} takes a {name} of shape {expected}, like its tensor without "
-            f"the last axis. Received shape {received}."
+            f"{type(layer).__name__} takes a {name} of shape {expected}{why}. "
+            f"Received shape {received}."
         )
 
 
@@ -64,3 +70,9 @@ def refuse_mask(layer: keras.layers.Layer, kwargs: dict[str, Any], call: str) ->
         raise TypeError(
             f"{type(layer).__name__} has a mask for each of its tensors: {call}. Received: mask=..."
         )
+
+
+def check_one_of(name: str, value: Any, allowed: tuple[Any, ...]) -> None:
+    """Refuses a value that is not among the allowed ones."""
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {allowed}. Received: {value!r}")

@@ -1,37 +1,22 @@
 """`LuongAttention`: the attention layer of Luong et al. 2015 for Keras 3."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 from keras import ops
 
 from keras_luong import functional
-from keras_luong.layers.checks import check_mask, check_rank, refuse_list, refuse_mask
+from keras_luong.layers.attention import Attended, Attention, AttentionMemory, row_mask
+from keras_luong.layers.checks import check_one_of
 
 Tensor = Any
-SCORE_MODES = ("dot", "general", "concat", "location")
-
-
-class AttentionMemory(NamedTuple):
-    """What attention needs of a source, prepared once a sentence.
-
-    Attributes:
-        values: `(b, s, value depth)`, zeros at padding.
-        keys: Projected keys: `(b, s, query depth)` for dot and general, `(b, s, units)` for concat,
-            `None` for location, which does not look at the source.
-        mask: Boolean `(b, s)`, or `None` to keep every position.
-        dropout_mask: Factors for the scores, broadcastable to `(b, t, s)`, or `None`.
-    """
-
-    values: Tensor
-    keys: Tensor | None
-    mask: Tensor | None
-    dropout_mask: Tensor | None = None
+SCORE_MODES = ("dot", "general", "concat", "location", "tutorial")
+WINDOWS = ("global", "local_m", "local_p")
 
 
 @keras.saving.register_keras_serializable(package="keras_luong")
-class LuongAttention(keras.layers.Layer):
-    """Attention of a target state over source states, with the four scores of Luong et al. 2015.
+class LuongAttention(Attention):
+    """Attention of a target state over source states, with the scores and windows of Luong et al.
 
     With `h_t` a query and `h_s` a key, the attention logits are
 
@@ -39,21 +24,41 @@ class LuongAttention(keras.layers.Layer):
     - `"general"`: `h_t . (h_s W)`;
     - `"concat"`: `v . tanh(W [h_t; h_s])`;
     - `"location"`: `h_t W`, one logit a source position, whatever stands there;
+    - `"tutorial"`: `v . (W_s h_t) + u . sigma(h_s)`, a position's matrix and a source's own weight;
 
     the scores `a_t(s)` their softmax over the kept source positions, and the result is the context
     `c_t = sum_s a_t(s) value_s`. The softmax is computed in float32 at least. Padding gets exactly
     0, and its content (NaN included) does not matter; a source without a kept position gives zero
     scores and a zero context; so does a masked query.
 
+    A window limits the softmax to source positions s near a centre, both ends included:
+
+    - `"global"`: all of them;
+    - `"local_m"`: `[t - D, t + D]` for the query of position t (monotonic alignment);
+    - `"local_p"`: `[p_t - D, p_t + D]` with `p_t = S sigmoid(v_p . tanh(W_p h_t))` (predictive
+      alignment), S being 1 + the last kept position; the scores are then multiplied by
+      `exp(-(s - p_t)^2 / (2 sigma^2))`, `sigma = D / 2`.
+
+    Positions count from 0. A window without a kept position gives zeros.
+
     Args:
-        score_mode: One of `"dot"`, `"general"`, `"concat"`, `"location"`.
-        units: Width of the hidden layer of `"concat"`. Defaults to the depth of the query.
-        max_source_length: Length of the longest source for `"location"`, which needs it.
+        score_mode: One of `"dot"`, `"general"`, `"concat"`, `"location"`, `"tutorial"`.
+        window: One of `"global"`, `"local_m"`, `"local_p"`.
+        window_size: D, in source positions, for the local windows. Defaults to 10 there.
+        units: Width of the hidden layer of `"concat"` or `"tutorial"`. Defaults to the depth of the
+            query.
+        max_source_length: Length of the longest source for `"location"` and `"tutorial"`, which
+            need it.
         use_scale: Whether a trained scalar, initially 1, multiplies the logits.
         use_bias: Whether a bias stands inside the tanh of `"concat"` or on the logits of
             `"location"`. The paper has none, and the other scores have no place for one.
-        dropout: Fraction of the scores to drop in training. Inside an `AttentionDecoder` the mask
-            is drawn once a sequence, as for recurrent cells.
+        use_coverage: Whether the sum of the scores of all earlier steps, times a trained vector, is
+            one more summand inside the tanh of `"concat"`.
+        probability_fn: `"softmax"`; `"hardmax"`, 1 at the first maximum, which passes no gradient
+            to the logits; or `"sparsemax"`.
+        score_activation: `sigma` of `"tutorial"`. Defaults to `"sigmoid"`.
+        dropout: Fraction of the scores to drop in training. Inside an `AttentionDecoder`, and with
+            coverage, the mask is drawn once a sequence, as for recurrent cells.
         seed: Seed of the dropout.
         **kwargs: `name`, `dtype` and the like of `keras.layers.Layer`.
 
@@ -63,6 +68,11 @@ class LuongAttention(keras.layers.Layer):
         key: `(batch, source length, key depth)`. Defaults to `value`.
         query_mask: Boolean `(batch, target length)`, or `(batch,)` for one step.
         value_mask: Boolean `(batch, source length)`.
+        query_position: Where the queries stand, for `"local_m"`: `(batch, target length)` or
+            `(target length,)`, by default 0, 1, 2 and so on, masked queries counted; for one step
+            `(batch,)` or a number, without which the step is refused. Need not be whole.
+        state: With `use_coverage`, the coverage before the first query, `(batch, source length)`.
+            Zeros by default. Add the scores to get the coverage after a step.
         return_attention_scores: Whether to return the scores too.
         training: Whether dropout is applied.
 
@@ -72,9 +82,9 @@ class LuongAttention(keras.layers.Layer):
         `(batch, source length)`.
 
     Raises:
-        ValueError: For an unknown score, an option that the score does not have, unequal depths
-            for `"dot"`, tensors of the wrong rank, masks of the wrong shape, and a source longer
-            than `max_source_length`.
+        ValueError: For an unknown score, window or probability function, an option that the score
+            or window does not have, unequal depths for `"dot"`, tensors of the wrong rank, masks of
+            the wrong shape, and a source longer than `max_source_length`.
 
     Example:
 
@@ -85,95 +95,153 @@ class LuongAttention(keras.layers.Layer):
     ... )
     >>> print(tuple(context.shape), tuple(scores.shape))
     (2, 3, 8) (2, 3, 5)
+    >>> attention = LuongAttention("general", window="local_p", window_size=2)
+    >>> print(tuple(attention(np.ones((2, 3, 8)), np.ones((2, 5, 6))).shape))
+    (2, 3, 6)
+
+    Long sequences: `"dot"` and `"general"` with the global window and softmax, without dropout in
+    training, compute the context a block of queries at a time once `batch x target length x source
+    length` reaches 2^24 or a length is unknown while tracing, unless the scores are asked for.
+    Results and gradients are the same; memory grows with the lengths, not with their product. So
+    does that of an `AttentionDecoder` without input feeding.
 
     Reference:
-        [Luong, Pham, Manning 2015](https://arxiv.org/abs/1508.04025), section 3.1, equations 7 and
-        8. The paper's concat has one W for `[h_t; h_s]`; its two blocks are two weights here,
-        `query_kernel` and `key_kernel`, since the product is the sum of two projections.
+        [Luong, Pham, Manning 2015](https://arxiv.org/abs/1508.04025), sections 3.1 and 3.2,
+        equations 7 to 10; sparsemax: [Martins, Astudillo 2016](https://arxiv.org/abs/1602.02068);
+        coverage: [See, Liu, Manning 2017](https://arxiv.org/abs/1704.04368), equation 11.
+
+    Choices that the paper leaves open: its concat has one W for `[h_t; h_s]`; the two blocks are
+    two weights here, `query_kernel` and `key_kernel`, since the product is the sum of two
+    projections. It does not say whether a window's ends belong to it (here they do), whether p_t is
+    rounded (it is not, so that the gradient goes through the window's factor alone), whether the
+    softmax runs inside the window only (it does), whether the scores of `"local_p"` are made to
+    sum to 1 again (they are not), nor how wide W_p is (as wide as the query).
     """
 
     def __init__(
         self,
         score_mode: str = "general",
         *,
+        window: str = "global",
+        window_size: float | None = None,
         units: int | None = None,
         max_source_length: int | None = None,
         use_scale: bool = False,
         use_bias: bool = False,
+        use_coverage: bool = False,
+        probability_fn: str = "softmax",
+        score_activation: Any = None,
         dropout: float = 0.0,
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
-        _check_options(score_mode, units, max_source_length, use_bias, dropout)
+        super().__init__(
+            use_coverage=use_coverage,
+            probability_fn=probability_fn,
+            dropout=dropout,
+            seed=seed,
+            **kwargs,
+        )
+        check_one_of("score_mode", score_mode, SCORE_MODES)
+        check_one_of("window", window, WINDOWS)
+        _check_score(score_mode, units, max_source_length, score_activation)
+        _check_additions(score_mode, use_bias, use_coverage)
+        _check_window(window, window_size)
         self.score_mode = score_mode
+        self.window = window
+        self.window_size = 10 if window_size is None and window != "global" else window_size
         self.units = units
         self.max_source_length = max_source_length
         self.use_scale = use_scale
         self.use_bias = use_bias
-        self.dropout = dropout
-        self.seed = seed
-        self.supports_masking = True
-        if dropout:
-            self.seed_generator = keras.random.SeedGenerator(seed)
+        if score_mode == "tutorial" and score_activation is None:
+            score_activation = "sigmoid"
+        self.score_activation = keras.activations.get(score_activation)
 
-    def build(self, query_shape: Any, value_shape: Any, key_shape: Any = None) -> None:
-        query_depth, key_depth = query_shape[-1], (key_shape or value_shape)[-1]
-        self.scale = self._weight("scale", (), "ones") if self.use_scale else None
-        self.bias = None
-        if self.score_mode == "dot" and query_depth != key_depth:
+    @property
+    def needs_position(self) -> bool:
+        return self.window == "local_m"
+
+    # -- weights --------------------------------------------------------------------------------
+
+    def build_score(self, query_depth: int, key_depth: int) -> None:
+        self.scale = self.weight("scale", (), "ones") if self.use_scale else None
+        self.bias = self.coverage_kernel = None
+        _BUILDERS[self.score_mode](self, query_depth, key_depth)
+        if self.window == "local_p":
+            self.position_kernel = self.weight("position_kernel", (query_depth, query_depth))
+            self.position_v = self.vector_weight("position_v", query_depth)
+
+    def _build_dot(self, query_depth: int, key_depth: int) -> None:
+        if query_depth != key_depth:
             raise ValueError(
                 'score_mode="dot" needs a query and a key of equal depth. Received query depth '
                 f'{query_depth} and key depth {key_depth}; score_mode="general" takes any depths.'
             )
-        if self.score_mode == "general":
-            self.kernel = self._weight("kernel", (key_depth, query_depth))
-        elif self.score_mode == "concat":
-            units = self.units or query_depth
-            self.query_kernel = self._weight("query_kernel", (query_depth, units))
-            self.key_kernel = self._weight("key_kernel", (key_depth, units))
-            # A kernel of one column: the initializer needs the fan-in, the maths needs a vector.
-            limit = (3.0 / units) ** 0.5
-            initializer = keras.initializers.RandomUniform(-limit, limit, seed=self.seed)
-            self.v = self._weight("v", (units,), initializer)
-            self.bias = self._weight("bias", (units,), "zeros") if self.use_bias else None
-        elif self.score_mode == "location":
-            self.kernel = self._weight("kernel", (query_depth, self.max_source_length))
-            if self.use_bias:
-                self.bias = self._weight("bias", (self.max_source_length,), "zeros")
 
-    def _weight(self, name: str, shape: tuple, initializer: Any = "glorot_uniform") -> Any:
-        return self.add_weight(name=name, shape=shape, initializer=initializer)
+    def _build_general(self, query_depth: int, key_depth: int) -> None:
+        self.kernel = self.weight("kernel", (key_depth, query_depth))
 
-    def __call__(self, query: Tensor, *args: Any, **kwargs: Any) -> Any:
-        call = "layer(query, value, query_mask=..., value_mask=...)"
-        refuse_list(self, query, call)
-        refuse_mask(self, kwargs, call)
-        return super().__call__(query, *args, **kwargs)
+    def _build_concat(self, query_depth: int, key_depth: int) -> None:
+        units = self.units or query_depth
+        self.query_kernel = self.weight("query_kernel", (query_depth, units))
+        self.key_kernel = self.weight("key_kernel", (key_depth, units))
+        self.v = self.vector_weight("v", units)
+        if self.use_bias:
+            self.bias = self.weight("bias", (units,), "zeros")
+        if self.use_coverage:
+            self.coverage_kernel = self.vector_weight("coverage_kernel", units)
 
-    def call(
-        self,
-        query: Tensor,
-        value: Tensor,
-        key: Tensor | None = None,
-        query_mask: Tensor | None = None,
-        value_mask: Tensor | None = None,
-        return_attention_scores: bool = False,
-        training: bool | None = None,
-    ) -> Any:
-        self._check_call(query, value, key, query_mask, value_mask)
-        one_step = len(query.shape) == 2
-        if one_step:
-            query = ops.expand_dims(query, 1)
-            query_mask = None if query_mask is None else ops.expand_dims(query_mask, 1)
-        memory = self.prepare(value, key, value_mask)
-        if training and self.dropout:
-            shape = (ops.shape(query)[0], ops.shape(query)[1], ops.shape(value)[1])
-            memory = memory._replace(dropout_mask=self._draw_dropout(shape))
-        context, scores = self.attend(query, memory, query_mask)
-        if one_step:
-            context, scores = ops.squeeze(context, 1), ops.squeeze(scores, 1)
-        return (context, scores) if return_attention_scores else context
+    def _build_location(self, query_depth: int, key_depth: int) -> None:
+        self.kernel = self.weight("kernel", (query_depth, self.max_source_length))
+        if self.use_bias:
+            self.bias = self.weight("bias", (self.max_source_length,), "zeros")
+
+    def _build_tutorial(self, query_depth: int, key_depth: int) -> None:
+        units = self.units or query_depth
+        self.kernel = self.weight("kernel", (self.max_source_length, query_depth, units))
+        self.v = self.vector_weight("v", units)
+        self.u = self.vector_weight("u", key_depth)
+
+    # -- logits ---------------------------------------------------------------------------------
+
+    def project_keys(self, key: Tensor) -> Tensor | None:
+        if self.score_mode == "location":
+            return None
+        if self.score_mode == "dot":
+            return key
+        if self.score_mode == "tutorial":
+            u = ops.expand_dims(self.cast(self.u), -1)
+            return functional.project(functional.activate(self.score_activation, key), u)
+        kernel = self.kernel if self.score_mode == "general" else self.key_kernel
+        return functional.project(key, self.cast(kernel))
+
+    def logits(self, query: Tensor, memory: AttentionMemory, state: Tensor | None) -> Tensor:
+        logits = self._unscaled_logits(query, memory, state)
+        return logits if self.scale is None else logits * self.cast(self.scale)
+
+    def _unscaled_logits(
+        self, query: Tensor, memory: AttentionMemory, coverage: Tensor | None
+    ) -> Tensor:
+        bias = None if self.bias is None else self.cast(self.bias)
+        length = ops.shape(memory.values)[1]
+        if self.score_mode == "location":
+            return functional.location_logits(query, self.cast(self.kernel), length, bias)
+        if self.score_mode == "tutorial":
+            # v . (W_s h_t) = (v W_s) . h_t: a location score whose kernel is a product.
+            kernel = functional.project(self.cast(self.kernel), self.cast(self.v)[:, None])
+            kernel = ops.transpose(ops.squeeze(kernel, -1))
+            of_position = functional.location_logits(query, kernel, length)
+            return of_position + ops.swapaxes(memory.keys, 1, 2)
+        if self.score_mode == "concat":
+            query = functional.project(query, self.cast(self.query_kernel))
+            extra = (
+                (self.cast(coverage), self.cast(self.coverage_kernel)) if self.use_coverage else ()
+            )
+            return functional.additive_logits(query, memory.keys, self.cast(self.v), bias, *extra)
+        return functional.dot_logits(query, memory.keys)
+
+    # -- scores ---------------------------------------------------------------------------------
 
     def prepare(
         self,
@@ -182,156 +250,137 @@ class LuongAttention(keras.layers.Layer):
         value_mask: Tensor | None = None,
         training: bool | None = None,
     ) -> AttentionMemory:
-        """Does once a sentence what does not depend on the query: masks values, projects keys.
+        memory = super().prepare(value, key, value_mask, training)
+        if self.window != "local_p":
+            return memory
+        return memory._replace(lengths=functional.sentence_lengths(value_mask, value))
 
-        Args:
-            value: `(batch, source length, value depth)`.
-            key: `(batch, source length, key depth)`. Defaults to `value`.
-            value_mask: Boolean `(batch, source length)`, or `None`.
-            training: Whether to draw dropout factors, one set for all target steps.
+    def probabilities(
+        self,
+        logits: Tensor,
+        query: Tensor,
+        memory: AttentionMemory,
+        state: Tensor | None,
+        query_position: Tensor | None,
+    ) -> Tensor:
+        scores_of = functional.PROBABILITY_FNS[self.probability_fn]
+        mask = row_mask(memory)
+        if self.window == "global" or self.window_size is None:
+            return scores_of(logits, mask)
+        length = ops.shape(memory.values)[1]
+        centres = self._centres(query, memory, query_position)
+        inside = functional.in_window(centres, self.window_size, length)
+        scores = scores_of(logits, inside if mask is None else ops.logical_and(inside, mask))
+        if self.window == "local_m":
+            return scores
+        factors = functional.gaussian(centres, self.window_size, length)
+        return scores * ops.cast(factors, scores.dtype)
 
-        Returns:
-            An `AttentionMemory` for `attend`.
-        """
-        self.check_source_length(value.shape[1])
-        value = ops.cast(functional.zero_masked(value, value_mask), self.compute_dtype)
-        if key is not None:
-            key = ops.cast(functional.zero_masked(key, value_mask), self.compute_dtype)
-        keys = self._project_keys(value if key is None else key)
-        dropout_mask = None
-        if training and self.dropout:
-            dropout_mask = self._draw_dropout((ops.shape(value)[0], 1, ops.shape(value)[1]))
-        return AttentionMemory(value, keys, value_mask, dropout_mask)
+    def _centres(
+        self, query: Tensor, memory: AttentionMemory, query_position: Tensor | None
+    ) -> Tensor:
+        if self.window == "local_m":
+            return query_position
+        kernel, v = self.cast(self.position_kernel), self.cast(self.position_v)
+        return functional.predicted_centres(query, kernel, v, memory.lengths)
 
     def attend(
-        self, query: Tensor, memory: AttentionMemory, query_mask: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Context and scores of queries over a prepared memory.
-
-        Args:
-            query: `(batch, target length, query depth)`.
-            memory: What `prepare` returned.
-            query_mask: Boolean `(batch, target length)`, or `None`.
-
-        Returns:
-            `(context, scores)`: `(batch, target length, value depth)` and `(batch, target length,
-            source length)`, both in the layer's compute dtype.
-        """
-        query = ops.cast(functional.zero_masked(query, query_mask), self.compute_dtype)
-        logits = self._logits(query, memory)
-        if self.scale is not None:
-            logits = logits * self._cast(self.scale)
-        mask = None if memory.mask is None else ops.expand_dims(memory.mask, 1)
-        scores = functional.masked_softmax(logits, mask)
-        scores = ops.cast(functional.zero_masked(scores, query_mask), self.compute_dtype)
-        weights = scores if memory.dropout_mask is None else scores * memory.dropout_mask
-        return functional.weighted_sum(weights, memory.values), scores
-
-    def _project_keys(self, key: Tensor) -> Tensor | None:
-        if self.score_mode == "location":
-            return None
-        if self.score_mode == "dot":
-            return key
-        kernel = self.kernel if self.score_mode == "general" else self.key_kernel
-        return functional.project(key, self._cast(kernel))
-
-    def _logits(self, query: Tensor, memory: AttentionMemory) -> Tensor:
-        bias = None if self.bias is None else self._cast(self.bias)
-        if self.score_mode == "location":
-            length = ops.shape(memory.values)[1]
-            return functional.location_logits(query, self._cast(self.kernel), length, bias)
-        if self.score_mode == "concat":
-            query = functional.project(query, self._cast(self.query_kernel))
-            return functional.concat_logits(query, memory.keys, self._cast(self.v), bias)
-        return functional.dot_logits(query, memory.keys)
-
-    def _cast(self, weight: Any) -> Tensor:
-        # Explicit, since `prepare` and `attend` also run outside `__call__` and its autocast scope.
-        return ops.cast(weight, self.compute_dtype)
-
-    def _draw_dropout(self, shape: tuple) -> Tensor:
-        ones = ops.ones(shape, self.compute_dtype)
-        return keras.random.dropout(ones, self.dropout, seed=self.seed_generator)
-
-    def _check_call(
         self,
         query: Tensor,
-        value: Tensor,
-        key: Tensor | None,
-        query_mask: Tensor | None,
-        value_mask: Tensor | None,
-    ) -> None:
-        check_rank(self, "query", query, (2, 3))
-        check_rank(self, "value", value, (3,))
-        if key is not None:
-            check_rank(self, "key", key, (3,))
-        check_mask(self, "query_mask", query_mask, query.shape[:-1])
-        check_mask(self, "value_mask", value_mask, value.shape[:-1])
-
-    def check_source_length(self, length: int | None) -> None:
-        """Refuses a source whose length is known and too long for a location score."""
-        longest = self.max_source_length
-        if longest is not None and length is not None and length > longest:
-            raise ValueError(
-                f"A location score built for max_source_length={longest} was given "
-                f"a source of length {length}. Shorten the source or build the layer for more."
-            )
-
-    def compute_output_spec(
-        self,
-        query: Tensor,
-        value: Tensor,
-        key: Tensor | None = None,
+        memory: AttentionMemory,
         query_mask: Tensor | None = None,
-        value_mask: Tensor | None = None,
-        return_attention_scores: bool = False,
-        training: bool | None = None,
-    ) -> Any:
-        self._check_call(query, value, key, query_mask, value_mask)
-        self.check_source_length(value.shape[1])
-        target = tuple(query.shape[:-1])
-        context = keras.KerasTensor((*target, value.shape[-1]), dtype=self.compute_dtype)
-        if not return_attention_scores:
-            return context
-        return context, keras.KerasTensor((*target, value.shape[1]), dtype=self.compute_dtype)
+        query_position: Tensor | None = None,
+        state: Tensor | None = None,
+        noise: Tensor | None = None,
+        return_attention_scores: bool = True,
+    ) -> Attended:
+        if not return_attention_scores and self._is_long(query, memory):
+            return self._in_blocks(query, memory, query_mask)
+        return super().attend(
+            query, memory, query_mask, query_position, state, noise, return_attention_scores
+        )
+
+    def _is_long(self, query: Tensor, memory: AttentionMemory) -> bool:
+        return (
+            self.score_mode in ("dot", "general")
+            and self.window == "global"
+            and self.probability_fn == "softmax"
+            and memory.dropout_mask is None
+            and functional.is_long(query, memory.keys)
+        )
+
+    def _in_blocks(
+        self, query: Tensor, memory: AttentionMemory, query_mask: Tensor | None
+    ) -> Attended:
+        query = self.cast(functional.zero_masked(query, query_mask))
+        query = query if self.scale is None else query * self.cast(self.scale)
+        context = functional.long_attention(query, memory.keys, memory.values, memory.mask)
+        return Attended(functional.zero_masked(context, query_mask), None, None)
 
     def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "score_mode": self.score_mode,
+            "window": self.window,
+            "window_size": self.window_size,
             "units": self.units,
             "max_source_length": self.max_source_length,
             "use_scale": self.use_scale,
             "use_bias": self.use_bias,
-            "dropout": self.dropout,
-            "seed": self.seed,
+            "score_activation": None
+            if self.score_mode != "tutorial"
+            else keras.activations.serialize(self.score_activation),
         }
 
 
-def _check_options(
-    score_mode: str,
-    units: int | None,
-    max_source_length: int | None,
-    use_bias: bool,
-    dropout: float,
+_BUILDERS = {
+    "dot": LuongAttention._build_dot,
+    "general": LuongAttention._build_general,
+    "concat": LuongAttention._build_concat,
+    "location": LuongAttention._build_location,
+    "tutorial": LuongAttention._build_tutorial,
+}
+
+
+def _check_score(
+    score_mode: str, units: int | None, max_source_length: int | None, score_activation: Any
 ) -> None:
-    if score_mode not in SCORE_MODES:
-        raise ValueError(f"score_mode must be one of {SCORE_MODES}. Received: {score_mode!r}")
-    if units is not None and score_mode != "concat":
-        raise ValueError(f'units belongs to score_mode="concat". Received: {score_mode!r}')
+    if units is not None and score_mode not in ("concat", "tutorial"):
+        raise ValueError(
+            f'units belongs to score_mode="concat" and "tutorial". Received: {score_mode!r}'
+        )
     if units is not None and units < 1:
         raise ValueError(f"units must be at least 1. Received: {units}")
-    if (max_source_length is not None) != (score_mode == "location"):
+    if (max_source_length is not None) != (score_mode in ("location", "tutorial")):
         raise ValueError(
-            'max_source_length belongs to score_mode="location", which needs it. Received: '
-            f"score_mode={score_mode!r}, max_source_length={max_source_length}"
+            'max_source_length belongs to score_mode="location" and "tutorial", which need it. '
+            f"Received: score_mode={score_mode!r}, max_source_length={max_source_length}"
         )
     if max_source_length is not None and max_source_length < 1:
         raise ValueError(f"max_source_length must be at least 1. Received: {max_source_length}")
+    if score_activation is not None and score_mode != "tutorial":
+        raise ValueError(
+            f'score_activation belongs to score_mode="tutorial". Received: {score_mode!r}'
+        )
+
+
+def _check_additions(score_mode: str, use_bias: bool, use_coverage: bool) -> None:
     if use_bias and score_mode not in ("concat", "location"):
         raise ValueError(
             'use_bias is for score_mode "concat" and "location"; the other scores have no bias. '
             f"Received: {score_mode!r}"
         )
-    if not 0 <= dropout < 1:
-        raise ValueError(f"dropout must be in [0, 1). Received: {dropout}")
+    if use_coverage and score_mode != "concat":
+        raise ValueError(
+            'use_coverage is for score_mode="concat", whose tanh has a place for it. '
+            f"Received: {score_mode!r}"
+        )
+
+
+def _check_window(window: str, window_size: float | None) -> None:
+    if window == "global" and window_size is not None:
+        raise ValueError(
+            f'window_size belongs to the windows "local_m" and "local_p". Received: {window_size}'
+        )
+    if window_size is not None and not window_size >= 1:
+        raise ValueError(f"window_size must be at least 1. Received: {window_size}")

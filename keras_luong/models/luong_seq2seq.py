@@ -3,7 +3,7 @@
 import keras
 
 from keras_luong.layers import AttentionDecoder, AttentionDecoderCell, LuongAttention
-from keras_luong.layers.recurrence import flat_state_size
+from keras_luong.layers.cells import flat_state_size
 from keras_luong.models.encoders import rnn_encoder
 from keras_luong.models.seq2seq import Seq2Seq
 

@@ -99,10 +99,11 @@ class Seq2Seq(keras.Model):
         mask = ops.not_equal(source, PADDING_ID)
         return self.decoder.cell.prepare(memory, mask), states
 
-    def initial_state(self, states: Any, batch_size: Any) -> list[Tensor]:
-        """The state a search starts from: flat, each `(b, 1, d)`."""
-        flat = self.decoder.initial_states(states, batch_size)
-        return [ops.expand_dims(state, 1) for state in flat]
+    def initial_state(self, states: Any, memory: AttentionMemory) -> list[Tensor]:
+        """The state a search starts from: flat, each `(b, 1, ...)`, the step's index last."""
+        flat = self.decoder.cell.initial_states(memory, states)
+        position = ops.zeros_like(flat[0][:, :1], dtype="int32")
+        return [ops.expand_dims(state, 1) for state in [*flat, position]]
 
     def step(
         self, ids: Tensor, state: list[Tensor], memory: AttentionMemory
@@ -118,15 +119,20 @@ class Seq2Seq(keras.Model):
             `(logits (b, k, v), new state, attention scores (b, k, s))`.
         """
         batch, beams = ops.shape(ids)[0], ops.shape(ids)[1]
-        flat = [ops.reshape(part, (-1, part.shape[-1])) for part in state]
+        *flat, position = (ops.reshape(part, (-1, ops.shape(part)[-1])) for part in state)
         inputs = self.target_embedding(ops.reshape(ids, (-1,)))
         vector, flat, scores = self.decoder.cell(
-            inputs, flat, memory=memory, return_attention_scores=True, training=False
+            inputs,
+            flat,
+            memory=memory,
+            query_position=position,
+            return_attention_scores=True,
+            training=False,
         )
         logits = _logits(self.head, self.target_embedding, vector)
         logits, scores, *state = (
             ops.reshape(part, (batch, beams, ops.shape(part)[-1]))
-            for part in (logits, scores, *flat)
+            for part in (logits, scores, *flat, position + 1)
         )
         return logits, state, scores
 
@@ -178,7 +184,7 @@ class Seq2Seq(keras.Model):
         batch_size = ops.shape(source)[0]
         return _SEARCHES[search](
             self.step,
-            self.initial_state(states, batch_size),
+            self.initial_state(states, memory),
             memory,
             start_ids=ops.full((batch_size, 1), start_id, "int32"),
             end_id=end_id,

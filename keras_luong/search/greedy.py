@@ -6,6 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_luong.functional import float32_at_least
 from keras_luong.search.result import SearchResult
 
 Tensor = Any
@@ -51,7 +52,7 @@ def greedy(
 
     def advance(ids: Tensor, state: Any) -> tuple[Tensor, Tensor, Any, Tensor | None]:
         logits, state, *scores = step(ids, state, shared)
-        log_probs = ops.log_softmax(_in_float32_at_least(logits), axis=-1)
+        log_probs = ops.log_softmax(float32_at_least(logits), axis=-1)
         best = ops.cast(ops.argmax(log_probs, axis=-1), "int32")
         return best, ops.max(log_probs, axis=-1), state, scores[0] if scores else None
 
@@ -109,8 +110,3 @@ def _write(at_t: Tensor, scores: Tensor, buffer: Any) -> Tensor:
     With `where`, not `slice_update`: on TensorFlow that is an XLA op, which TF Serving refuses.
     """
     return ops.where(at_t[:, None], scores[:, :, None, :], buffer)
-
-
-def _in_float32_at_least(logits: Tensor) -> Tensor:
-    is_double = keras.backend.standardize_dtype(logits.dtype) == "float64"
-    return logits if is_double else ops.cast(logits, "float32")

@@ -5,6 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_luong.functional import float32_at_least, zero_masked
 from keras_luong.ids import PADDING_ID
 
 Tensor = Any
@@ -83,10 +84,8 @@ class MaskedCrossentropy(keras.losses.Loss):
         y_true, logits = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
         _check_shapes(y_true, logits)
         kept = ops.not_equal(y_true, self.padding_id)
-        if keras.backend.standardize_dtype(logits.dtype) != "float64":
-            logits = ops.cast(logits, "float32")
         # Emptied before the softmax, not after: 0 times the gradient of a NaN is a NaN.
-        logits = ops.where(ops.expand_dims(kept, -1), logits, ops.zeros((), logits.dtype))
+        logits = zero_masked(float32_at_least(logits), kept)
         ids = ops.where(kept, y_true, ops.zeros((), y_true.dtype))
 
         log_normalizer = ops.logsumexp(logits, axis=-1)

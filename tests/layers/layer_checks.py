@@ -121,13 +121,15 @@ def check_precision(make, arrays, policy, **arguments):
     outputs = keras.tree.flatten(layer(**arrays, **arguments))
     assert all(dtype_of(variable) == "float32" for variable in layer.trainable_variables)
     compute = keras.dtype_policies.get(policy).compute_dtype
-    assert [dtype_of(output) for output in outputs] == [compute] * len(outputs)
+    # The state of an attention adds up over the steps, in float32 at least.
+    assert {dtype_of(output) for output in outputs} <= {compute, "float32"}
+    assert dtype_of(outputs[0]) == compute
     for output in to_numpy(outputs):
         assert np.isfinite(output).all() and output.any()
 
 
-def check_training(layer, arrays, jit_compile, **arguments):
-    """One step of `fit` has a finite loss and moves every trainable variable."""
+def check_training(layer, arrays, jit_compile, still=(), **arguments):
+    """One step of `fit` has a finite loss and moves every variable, but for those named `still`."""
     model = functional_model(layer, arrays, **arguments)
     before = [keras.ops.convert_to_numpy(variable) for variable in model.trainable_variables]
     labels = keras.tree.map_structure(lambda array: array + 1.0, list(to_numpy(model(arrays))))
@@ -137,4 +139,6 @@ def check_training(layer, arrays, jit_compile, **arguments):
     assert before
     for variable, old in zip(model.trainable_variables, before, strict=True):
         new = keras.ops.convert_to_numpy(variable)
-        assert np.isfinite(new).all() and (new != old).any(), variable.path
+        assert np.isfinite(new).all() and (new != old).any() != (variable.name in still), (
+            variable.path
+        )

@@ -391,9 +391,9 @@ class WatchedAttention(LuongAttention):
         super().__init__(**kwargs)
         self.watch = watch
 
-    def attend(self, query, memory, query_mask=None):
+    def attend(self, query, *args, **kwargs):
         self.watch(tuple(query.shape))
-        return super().attend(query, memory, query_mask)
+        return super().attend(query, *args, **kwargs)
 
 
 @pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=without_torch)])
@@ -487,7 +487,9 @@ def revealing_decoder(reveal, input_feeding=True, **dropout):
     )
     decoder.build((None, None, WIDE), (None, None, MEMORY_DEPTH))
     cell.set_weights(weights)
-    decoder.cell.kernel.assign(np.concatenate([np.zeros((MEMORY_DEPTH, WIDE)), np.eye(WIDE)]))
+    decoder.cell.attention_vector.kernel.assign(
+        np.concatenate([np.zeros((MEMORY_DEPTH, WIDE)), np.eye(WIDE)])
+    )
     return decoder
 
 

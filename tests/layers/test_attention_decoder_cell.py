@@ -70,7 +70,7 @@ def test_precision(make, depths, policy):
     keras.config.set_dtype_policy(policy)
     cell = built(make(), use_bias=True)
     memory = cell.prepare(random(2, 5, MEMORY_DEPTH))
-    states = cell.get_initial_state(2)
+    states = cell.initial_states(memory)
     outputs = cell(random(2, INPUT_DEPTH), states, memory=memory, return_attention_scores=True)
     assert {dtype_of(variable) for variable in cell.trainable_variables} == {"float32"}
     compute = keras.dtype_policies.get(policy).compute_dtype
@@ -89,8 +89,8 @@ def test_states_are_those_of_the_cell_then_the_attention_vector(make, depths, in
     cell = built(make(), input_feeding=input_feeding)
     expected = depths + [UNITS] * input_feeding
     assert cell.state_size == expected and cell.output_size == UNITS
-    states = cell.get_initial_state(2)
     memory = cell.prepare(random(2, 5, MEMORY_DEPTH))
+    states = cell.initial_states(memory)
     vector, new_states = cell(random(2, INPUT_DEPTH), states, memory=memory)
     assert tuple(vector.shape) == (2, UNITS)
     for group in (states, new_states):
@@ -105,7 +105,7 @@ def test_without_units_the_context_is_the_output():
     memory = cell.prepare(random(2, 5, MEMORY_DEPTH))
     vector, states, scores = cell(
         random(2, INPUT_DEPTH),
-        cell.get_initial_state(2),
+        cell.initial_states(memory),
         memory=memory,
         return_attention_scores=True,
     )
@@ -173,7 +173,7 @@ def test_a_built_cell_inside_a_plain_rnn_names_the_decoder_too():
 def test_a_call_without_a_memory_is_refused():
     cell = built()
     with pytest.raises(ValueError, match=r"needs a memory.*AttentionDecoder.*cell\.prepare"):
-        cell(random(2, INPUT_DEPTH), cell.get_initial_state(2))
+        cell(random(2, INPUT_DEPTH), [np.zeros((2, size)) for size in cell.state_size])
 
 
 @pytest.mark.parametrize(

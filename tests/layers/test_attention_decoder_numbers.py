@@ -6,12 +6,35 @@ import keras
 import numpy as np
 import pytest
 
-from keras_luong.layers import AttentionDecoder, AttentionDecoderCell, LuongAttention
+from keras_luong.layers import (
+    AttentionDecoder,
+    AttentionDecoderCell,
+    LuongAttention,
+    ResidualCell,
+)
+from tests.layers.number_checks import (
+    ATTENTIONS,
+    OTHER_MASKS,
+    SCORES,
+    VECTORS,
+    assert_equal_gradients,
+    assert_equal_numbers,
+    call,
+    each_dtype,
+    layer_of,
+    put_garbage,
+    random,
+    random_oracle,
+    random_vector,
+    side_by_side,
+    variables_and_arrays,
+    vector_arguments,
+)
+from tests.layers.number_checks import weights_of as weights_of_attention
 from tests.reference import (
     Decoder,
     Layer,
     automatic_gradients,
-    central_differences,
     decode,
     gru_step,
     lstm_step,
@@ -19,12 +42,9 @@ from tests.reference import (
     set_weights,
     simple_rnn_step,
     why_not,
-    with_garbage,
 )
 
-TOLERANCE = {"float32": 1e-5, "float64": 1e-10}
-GRADIENT_TOLERANCE = {"float32": 1e-4, "float64": 1e-6}
-INPUT_DEPTH, MEMORY_DEPTH, CELL_UNITS, UNITS, MAX_SOURCE_LENGTH = 2, 5, 4, 3, 8
+INPUT_DEPTH, MEMORY_DEPTH, VALUE_DEPTH, CELL_UNITS, UNITS = 2, 5, 2, 4, 3
 
 # Full, with a hole, with a source of length 0, padded on the left, and without any target.
 TARGET_MASK = np.array(
@@ -41,18 +61,7 @@ CELLS = {
     "simple_rnn": (keras.layers.SimpleRNNCell, simple_rnn_step, 1, 1, 1),
 }
 STACK = ("lstm", "lstm")
-
-
-@pytest.fixture(params=TOLERANCE)
-def dtype(request):
-    """Both precisions, where the backend at hand has them."""
-    if why_not(request.param):
-        pytest.skip(why_not(request.param))
-    return request.param
-
-
-def random(*shape, seed=0):
-    return np.random.default_rng([seed, *shape]).normal(size=shape)
+RESIDUAL_STACK = ("gru", "residual_lstm", "residual_simple_rnn")
 
 
 def exact_tanh(x):
@@ -62,85 +71,75 @@ def exact_tanh(x):
 
 def random_reference(
     cell="lstm",
-    score_mode="general",
-    units=UNITS,
-    use_scale=False,
-    attention_bias=False,
-    use_bias=False,
-    activation="tanh",
+    attention=SCORES["general"],
+    vector=VECTORS["plain"],
     input_feeding=True,
     cell_units=CELL_UNITS,
     memory_depth=MEMORY_DEPTH,
+    value_depth=None,
 ):
-    """The reference decoder with random weights; a stack's lower layer is one unit narrower."""
+    """The reference decoder with random weights, from rows of the tables.
+
+    A stack's lower layer is one unit narrower, unless the upper one is residual. Memories of
+    several sources are one deeper each; keys are `memory_depth` deep, and so are values by default.
+    """
     names = (cell,) if isinstance(cell, str) else cell
+    sources = len(attention) if isinstance(attention, list) else 1
+    value_depth = memory_depth if value_depth is None else value_depth
+    context_depth = sum(value_depth + i for i in range(sources))
+    vector = {"units": UNITS, **vector}
     depth = INPUT_DEPTH
     if input_feeding:
-        depth += memory_depth if units is None else units
+        depth += context_depth if vector["units"] is None else vector["units"]
     layers = []
     for index, name in enumerate(names):
-        _, step, gates, state_count, biases = CELLS[name]
-        size = cell_units - (len(names) - 1 - index)
+        _, step, gates, state_count, biases = CELLS[name.removeprefix("residual_")]
+        is_narrower = len(names) == 2 and index == 0
+        size = cell_units - 1 if is_narrower else cell_units
         weights = {
             "kernel": 0.7 * random(depth, gates * size, seed=index),
             "recurrent_kernel": 0.7 * random(size, gates * size, seed=index),
             "bias": random(*([biases] if biases > 1 else []), gates * size, seed=index),
         }
-        layers.append(Layer(step, weights, state_count))
+        layers.append(Layer(step, weights, state_count, name.startswith("residual_")))
         depth = size
-    shapes = {
-        "dot": {},
-        "general": {"kernel": (memory_depth, depth)},
-        "concat": {"query_kernel": (depth, 6), "key_kernel": (memory_depth, 6), "v": (6,)},
-        "location": {"kernel": (depth, MAX_SOURCE_LENGTH)},
-    }[score_mode]
-    if attention_bias:
-        shapes["bias"] = (6,) if score_mode == "concat" else (MAX_SOURCE_LENGTH,)
-    attention_weights = {name: random(*shape, seed=7) for name, shape in shapes.items()}
-    if use_scale:
-        attention_weights["scale"] = np.array(1.7)
     return Decoder(
         layers,
-        score_mode,
-        attention_weights,
-        kernel=None if units is None else random(memory_depth + depth, units, seed=8),
-        bias=random(units, seed=9) if use_bias else None,
-        activation=activation,
-        input_feeding=input_feeding,
+        random_oracle(attention, depth, memory_depth),
+        random_vector(context_depth, depth, INPUT_DEPTH, **vector),
+        input_feeding,
     )
 
 
-def keras_decoder(reference, memory_depth=MEMORY_DEPTH, dtype="float32", **arguments):
-    """The same decoder in Keras, built, with the reference's weights."""
-    classes = {step: (layer, count) for layer, step, _, count, _ in CELLS.values()}
+def keras_decoder(reference, dtype="float32", inputs=None, **arguments):
+    """The same decoder in Keras, built for the inputs' depths, with the reference's weights."""
+    inputs = random_inputs(dtype) if inputs is None else inputs
+    classes = {step: layer for layer, step, *_ in CELLS.values()}
     activation = {"activation": exact_tanh} if dtype == "float64" else {}
-    cells = [
-        classes[layer.step][0](len(layer.weights["recurrent_kernel"]), dtype=dtype, **activation)
-        for layer in reference.layers
-    ]
-    attention_weights = reference.attention_weights
-    attention = LuongAttention(
-        reference.score_mode,
-        units=6 if reference.score_mode == "concat" else None,
-        max_source_length=MAX_SOURCE_LENGTH if reference.score_mode == "location" else None,
-        use_scale="scale" in attention_weights,
-        use_bias="bias" in attention_weights,
-        dtype=dtype,
-    )
+    cells = []
+    for layer in reference.layers:
+        units = len(layer.weights["recurrent_kernel"])
+        cell = classes[layer.step](units, dtype=dtype, **activation)
+        cells.append(ResidualCell(cell, dtype=dtype) if layer.is_residual else cell)
+    vector = vector_arguments(reference.vector)
     cell = AttentionDecoderCell(
         cells[0] if len(cells) == 1 else keras.layers.StackedRNNCells(cells, dtype=dtype),
-        attention,
-        units=None if reference.kernel is None else reference.kernel.shape[-1],
-        attention_activation=reference.activation,
-        use_bias=reference.bias is not None,
+        layer_of(reference.attention, dtype),
+        attention_activation=vector.pop("activation"),
+        **vector,
         input_feeding=reference.input_feeding,
         dtype=dtype,
     )
     decoder = AttentionDecoder(cell, dtype=dtype, **arguments)
-    decoder.build((BATCH, TARGET, INPUT_DEPTH), (BATCH, SOURCE, memory_depth))
+    shapes = {f"{name}_shape": shapes_of(inputs[name]) for name in inputs}
+    decoder.build(**shapes)
     for variables, arrays in weights_of(decoder, reference):
         set_weights(variables, arrays)
     return decoder
+
+
+def shapes_of(array):
+    return [one.shape for one in array] if isinstance(array, list) else array.shape
 
 
 def weights_of(decoder, reference):
@@ -151,19 +150,33 @@ def weights_of(decoder, reference):
         (keras_cell.trainable_weights, layer.weights)
         for keras_cell, layer in zip(cells, reference.layers, strict=True)
     ]
-    parts.append((cell.attention.trainable_weights, reference.attention_weights))
-    elsewhere = {id(variable) for variables, _ in parts for variable in variables}
-    own = [variable for variable in decoder.trainable_weights if id(variable) not in elsewhere]
-    arrays = {"kernel": reference.kernel, "bias": reference.bias}
-    parts.append((own, {name: array for name, array in arrays.items() if array is not None}))
+    parts += weights_of_attention(cell.attention, reference.attention)
+    parts.append((cell.attention_vector.trainable_weights, reference.vector.weights))
+    assert sum(len(part) for part, _ in parts) == len(decoder.trainable_weights)
     return parts
 
 
-def random_inputs(dtype, memory_depth=MEMORY_DEPTH, batch=BATCH, target=TARGET, source=SOURCE):
-    return {
-        "sequences": random(batch, target, INPUT_DEPTH).astype(dtype),
-        "memory": random(batch, source, memory_depth).astype(dtype),
+def random_inputs(
+    dtype,
+    memory_depth=MEMORY_DEPTH,
+    batch=BATCH,
+    target=TARGET,
+    source=SOURCE,
+    sources=1,
+    with_key=False,
+):
+    """Sequences and memory, several of them for several sources."""
+    lengths = [source, 4, 3][:sources]
+    depth = VALUE_DEPTH if with_key else memory_depth
+    memories = [random(batch, length, depth + i) for i, length in enumerate(lengths)]
+    inputs = {
+        "sequences": random(batch, target, INPUT_DEPTH),
+        "memory": memories if sources > 1 else memories[0],
     }
+    if with_key:
+        keys = [random(batch, one, memory_depth + i, seed=1) for i, one in enumerate(lengths)]
+        inputs["memory_key"] = keys if sources > 1 else keys[0]
+    return keras.tree.map_structure(lambda array: array.astype(dtype), inputs)
 
 
 def random_states(reference, dtype, batch=BATCH):
@@ -179,17 +192,11 @@ def random_states(reference, dtype, batch=BATCH):
     return states if len(states) > 1 else states[0]
 
 
-def both_masks():
-    return {"sequences_mask": TARGET_MASK, "memory_mask": SOURCE_MASK}
-
-
-def put_garbage(inputs, masks, **garbage):
-    """The inputs with garbage at every position that its mask drops."""
+def both_masks(sources=1):
+    several = [SOURCE_MASK, *OTHER_MASKS][:sources]
     return {
-        name: with_garbage(array, masks[f"{name}_mask"], **garbage)
-        if f"{name}_mask" in masks
-        else array
-        for name, array in inputs.items()
+        "sequences_mask": TARGET_MASK,
+        "memory_mask": several if sources > 1 else SOURCE_MASK,
     }
 
 
@@ -199,25 +206,14 @@ def expected_outputs(reference, inputs, masks, initial_state=None):
         reference,
         inputs["sequences"],
         inputs["memory"],
+        inputs.get("memory_key"),
         None if initial_state is None else keras.tree.flatten(initial_state),
         masks.get("sequences_mask"),
         masks.get("memory_mask"),
     )
     fed_back = [decoded.last_vector] if reference.input_feeding else []
-    return [decoded.vectors, decoded.scores, *decoded.states, *fed_back]
-
-
-def call(decoder, inputs, masks, **arguments):
-    """All outputs of a decoder with scores, as NumPy arrays."""
-    outputs = decoder(**inputs, **masks, return_attention_scores=True, **arguments)
-    return [keras.ops.convert_to_numpy(output) for output in outputs]
-
-
-def assert_equal_numbers(actual, expected, dtype):
-    for got, wanted in zip(actual, expected, strict=True):
-        assert got.shape == wanted.shape
-        assert got.dtype == dtype
-        np.testing.assert_allclose(got, wanted, rtol=0, atol=TOLERANCE[dtype])
+    attended = [decoded.attention_state] if reference.attention.has_state else []
+    return [decoded.vectors, decoded.scores, *decoded.states, *fed_back, *attended]
 
 
 # ---------------------------------------------------------------------------------------------
@@ -251,7 +247,7 @@ def test_example_worked_by_hand(input_feeding, expected, states):
         cell.cell.trainable_weights, {"kernel": kernel, "recurrent_kernel": np.ones((1, 1))}
     )
     set_weights(cell.attention.trainable_weights, {"kernel": np.zeros((1, 2))})
-    cell.kernel.assign([[1.0], [10.0]])
+    cell.attention_vector.kernel.assign([[1.0], [10.0]])
 
     vectors, *last_states = decoder(
         np.ones((1, 3, 1), "float32"),
@@ -267,35 +263,69 @@ def test_example_worked_by_hand(input_feeding, expected, states):
 # Against the reference
 # ---------------------------------------------------------------------------------------------
 
-# Every cell with input feeding on and off, with and without masks and initial state; then the other
-# options, each with input feeding on and off.
-CASES = [
-    (options, both)
-    for options, both in itertools.product(
-        [{"cell": cell} for cell in [*CELLS, STACK]], (False, True)
-    )
-] + [
-    (options, True)
-    for options in [
-        {"units": None},
-        {"units": None, "cell": STACK, "score_mode": "concat"},
-        {"activation": "linear", "use_bias": True, "cell": "gru"},
-        {"use_bias": True, "use_scale": True},
-        {"score_mode": "dot", "use_scale": True},
-        {"score_mode": "concat", "attention_bias": True, "cell": "gru"},
-        {"score_mode": "location", "attention_bias": True, "use_scale": True},
-    ]
+# Every cell, two of them without masks and initial state too; then every kind of attention and of
+# vector, in pairs. Attention with a state, and every cell, with input feeding on and off, the rest
+# in turn.
+PAIRS = [
+    ("lstm", "dot_scale", "plain", False),
+    ("gru", "concat_bias", "linear", False),
+    ("lstm", "location_scale_bias", "bias", False),
+    (STACK, "concat", "none", False),
+    ("gru", "general", "plain", True),
+    ("gru", "tutorial", "two_layer", False),
+    ("lstm", "local_m", "gate_context", False),
+    ("simple_rnn", "local_p", "gate_source", True),
+    ("gru", "sparsemax", "gate_target", False),
+    ("gru", "hardmax", "gate_both", False),
+    ("simple_rnn", "normalize", "gate_both_linear", False),
+    ("gru", "two_windows", "gate_target", False),
+    ("gru", "local_m", "none", True),
+]
+PAIRS_WITH_STATE = [
+    (STACK, "coverage", "plain", False),
+    ("gru", "coverage_local_m_hardmax", "none", True),
+    ("gru", "coverage_everything", "gate_context_two_layer", False),
+    ("gru", "normalize_coverage_sparsemax", "gate_source", False),
+    (RESIDUAL_STACK, "monotonic", "gate_context_none", False),
+    ("lstm", "monotonic_hard", "plain", False),
+    ("gru", "monotonic_location", "two_layer_linear", True),
+    ("gru", "state_beside_none", "none", True),
+    ("lstm", "three_states", "gate_context_bias", False),
 ]
 
 
-@pytest.mark.parametrize("input_feeding", [True, False])
-@pytest.mark.parametrize(("options", "both"), CASES, ids=str)
-def test_ragged_batch_with_garbage_in_the_padding(options, both, input_feeding, dtype):
-    memory_depth = CELL_UNITS if options.get("score_mode") == "dot" else MEMORY_DEPTH
-    reference = random_reference(**options, input_feeding=input_feeding, memory_depth=memory_depth)
-    decoder = keras_decoder(reference, memory_depth, dtype, return_state=True)
-    masks = both_masks() if both else {}
-    inputs = put_garbage(random_inputs(dtype, memory_depth), masks)
+def pair(row):
+    return dict(zip(("cell", "attention", "vector", "key"), row, strict=True))
+
+
+CASES = [
+    *(
+        ({"cell": cell}, True, on)
+        for cell in [*CELLS, STACK, RESIDUAL_STACK]
+        for on in (True, False)
+    ),
+    *(({"cell": cell}, False, on) for cell in ("lstm", STACK) for on in (True, False)),
+    *((pair(row), True, index % 2 == 0) for index, row in enumerate(PAIRS)),
+    *((pair(row), True, on) for row in PAIRS_WITH_STATE for on in (True, False)),
+]
+
+
+def check_decoder(dtype, both, input_feeding, cell, attention="general", vector="plain", key=False):
+    row = ATTENTIONS[attention]
+    sources = len(row) if isinstance(row, list) else 1
+    memory_depth = CELL_UNITS if attention.startswith("dot") else MEMORY_DEPTH
+    reference = random_reference(
+        cell,
+        row,
+        VECTORS[vector],
+        input_feeding=input_feeding,
+        memory_depth=memory_depth,
+        value_depth=VALUE_DEPTH if key else None,
+    )
+    masks = both_masks(sources) if both else {}
+    inputs = random_inputs(dtype, memory_depth, sources=sources, with_key=key)
+    decoder = keras_decoder(reference, dtype, inputs, return_state=True)
+    inputs = put_garbage(inputs, masks)
     initial_state = random_states(reference, dtype) if both else None
     expected = expected_outputs(reference, inputs, masks, initial_state)
     assert all(np.isfinite(array).all() for array in expected)
@@ -304,11 +334,18 @@ def test_ragged_batch_with_garbage_in_the_padding(options, both, input_feeding, 
     assert_equal_numbers(actual, expected, dtype)
     if both:
         vectors, scores, *states = actual
+        kept = side_by_side(masks["memory_mask"])
         assert not vectors[~TARGET_MASK].any() and not scores[~TARGET_MASK].any()
-        assert not scores[~np.broadcast_to(SOURCE_MASK[:, None], scores.shape)].any()
+        assert not scores[~np.broadcast_to(kept[:, None], scores.shape)].any()
         # The last sentence has no target: its states are the initial ones, untouched.
         for state, wanted in zip(states, keras.tree.flatten(initial_state), strict=False):
             np.testing.assert_array_equal(state[-1], wanted[-1])
+
+
+@each_dtype
+@pytest.mark.parametrize(("options", "both", "input_feeding"), CASES, ids=str)
+def test_ragged_batch_with_garbage_in_the_padding(options, both, input_feeding, dtype):
+    check_decoder(dtype, both, input_feeding, **options)
 
 
 @pytest.mark.parametrize("input_feeding", [True, False])
@@ -379,7 +416,18 @@ def test_batch_of_size_zero(input_feeding):
 
 
 # What `predict` compiles, with unknown lengths, is another loop than the one that runs eagerly.
-@pytest.mark.parametrize("options", [{"cell": STACK}, {"cell": "gru", "input_feeding": False}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"cell": STACK},
+        {"cell": "gru", "input_feeding": False},
+        {"cell": "gru", "attention": ATTENTIONS["coverage"], "vector": VECTORS["gate_both"]},
+        {"cell": "gru", "attention": ATTENTIONS["monotonic"]},
+        {"cell": "gru", "attention": ATTENTIONS["monotonic_location"]},
+        {"cell": "gru", "attention": ATTENTIONS["monotonic"], "input_feeding": False},
+    ],
+    ids=str,
+)
 def test_compiled_with_unknown_lengths(options):
     reference = random_reference(**options)
     decoder = keras_decoder(reference, return_state=True)
@@ -402,10 +450,14 @@ def test_compiled_with_unknown_lengths(options):
 # ---------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(params=[True, False], ids=["input_feeding", "no_input_feeding"])
+@pytest.fixture(
+    params=[("concat", True), ("coverage", True), ("monotonic", False), ("concat", False)], ids=str
+)
 def masked_call(request):
     """A decoder with random weights, its clean inputs, masks and initial state, in float32."""
-    reference = random_reference(score_mode="concat", input_feeding=request.param)
+    reference = random_reference(
+        attention=ATTENTIONS[request.param[0]], input_feeding=request.param[1]
+    )
     decoder = keras_decoder(reference, return_state=True)
     states = random_states(reference, "float32")
     return decoder, random_inputs("float32"), both_masks(), states
@@ -434,6 +486,9 @@ def test_extra_padding_columns_do_not_matter(masked_call):
     assert not actual[0][:, TARGET:].any()
     assert not actual[1][:, TARGET:].any() and not actual[1][..., SOURCE:].any()
     actual[:2] = actual[0][:, :TARGET], actual[1][:, :TARGET, :SOURCE]
+    if decoder.cell.attention.has_state:
+        assert not actual[-1][:, SOURCE:].any()
+        actual[-1] = actual[-1][:, :SOURCE]
     for got, wanted in zip(actual, expected, strict=True):
         np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-6)
 
@@ -460,33 +515,30 @@ def test_batch_mates_do_not_matter(masked_call):
 
 # Small enough for differences: three sentences of a full, an empty and a short source, the first
 # target with a hole, the last padded on the left. Depth 2 is that of memory, cell and vector.
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"cell": "lstm", "score_mode": "general", "use_scale": True},
-        {"cell": "gru", "score_mode": "concat", "input_feeding": False, "use_bias": True},
-        {"cell": STACK, "score_mode": "location", "attention_bias": True, "units": None},
-        {"cell": "simple_rnn", "score_mode": "dot", "input_feeding": False},
-    ],
-    ids=str,
-)
-def test_gradients_are_the_central_differences(options):
+SMALL_MASKS = {
+    "sequences_mask": np.array([[1, 0, 1], [1, 1, 0], [0, 1, 1]], bool),
+    "memory_mask": ragged_mask((3, 0, 1), 3),
+}
+
+
+def small_reference(cell, attention, vector, input_feeding):
+    vector = {"units": 2, **VECTORS[vector]}
+    return random_reference(cell, ATTENTIONS[attention], vector, input_feeding, 2, 2)
+
+
+def check_gradients(reference, gradients):
+    """Loss and gradients, for every input, state and weight, are those of the reference."""
     dtype = "float32" if why_not("float64") else "float64"
-    reference = random_reference(**{"units": 2, **options}, cell_units=2, memory_depth=2)
-    decoder = keras_decoder(reference, 2, dtype, return_state=True)
-    masks = {
-        "sequences_mask": np.array([[1, 0, 1], [1, 1, 0], [0, 1, 1]], bool),
-        "memory_mask": ragged_mask((3, 0, 1), 3),
-    }
     inputs = random_inputs(dtype, 2, batch=3, target=3, source=3)
-    inputs = put_garbage(inputs, masks, garbage=(np.nan,))
+    decoder = keras_decoder(reference, dtype, inputs, return_state=True)
+    inputs = put_garbage(inputs, SMALL_MASKS, garbage=(np.nan,))
     initial_state = random_states(reference, dtype, batch=3)
     states = keras.tree.flatten(initial_state)
-    shapes = [array.shape for array in expected_outputs(reference, inputs, masks, states)]
-    upstream = [random(*shape, seed=i).astype(dtype) for i, shape in enumerate(shapes)]
+    expected = expected_outputs(reference, inputs, SMALL_MASKS, states)
+    upstream = [random(*one.shape, seed=i).astype(dtype) for i, one in enumerate(expected)]
 
     def reference_loss():
-        outputs = expected_outputs(reference, inputs, masks, states)
+        outputs = expected_outputs(reference, inputs, SMALL_MASKS, states)
         return sum(np.sum(a * b) for a, b in zip(upstream, outputs, strict=True))
 
     def loss(sequences, memory, *flat_states):
@@ -494,7 +546,7 @@ def test_gradients_are_the_central_differences(options):
             sequences,
             memory,
             initial_state=keras.tree.pack_sequence_as(initial_state, list(flat_states)),
-            **masks,
+            **SMALL_MASKS,
             return_attention_scores=True,
         )
         return sum(
@@ -502,26 +554,58 @@ def test_gradients_are_the_central_differences(options):
             for a, b in zip(outputs, upstream, strict=True)
         )
 
-    pairs = [
-        (variable, arrays[variable.name])
-        for variables, arrays in weights_of(decoder, reference)
-        for variable in variables
-    ]
+    pairs = variables_and_arrays(weights_of(decoder, reference))
     variables = [variable for variable, _ in pairs]
-    actual = automatic_gradients(loss, [*inputs.values(), *states], variables)
+    actual = gradients(loss, [*inputs.values(), *states], variables)
     # The differences are those of the reference, in float64, at the same point.
     inputs = {name: array.astype("float64") for name, array in inputs.items()}
     states = [state.astype("float64") for state in states]
     arrays = [[*inputs.values(), *states], [array for _, array in pairs]]
-    for gradients, group in zip(actual, arrays, strict=True):
-        for gradient, array in zip(gradients, group, strict=True):
-            expected = central_differences(reference_loss, array)
-            assert np.isfinite(gradient).all()
-            np.testing.assert_allclose(
-                gradient,
-                expected,
-                rtol=0,
-                atol=GRADIENT_TOLERANCE[dtype] * max(np.abs(expected).max(), 1e-2),
-            )
-    assert not actual[0][0][~masks["sequences_mask"]].any()
-    assert not actual[0][1][~masks["memory_mask"]].any()
+    assert_equal_gradients(actual, arrays, reference_loss, dtype)
+    assert not actual[0][0][~SMALL_MASKS["sequences_mask"]].any()
+    assert not actual[0][1][~SMALL_MASKS["memory_mask"]].any()
+
+
+@pytest.mark.parametrize(
+    ("cell", "attention", "vector", "input_feeding"),
+    [
+        ("lstm", "general_scale", "plain", True),
+        ("gru", "concat", "bias", False),
+        (STACK, "location_bias", "none", True),
+        ("simple_rnn", "dot", "plain", False),
+        ("gru", "local_p", "gate_context", True),
+        ("gru", "sparsemax", "gate_source", True),
+        ("simple_rnn", "tutorial", "gate_target", False),
+        ("gru", "normalize", "gate_both", True),
+        ("gru", "coverage", "two_layer", True),
+        ("simple_rnn", "coverage", "plain", False),
+        ("gru", "monotonic", "plain", True),
+        ("gru", "monotonic_normalize", "gate_both", False),
+        (RESIDUAL_STACK, "monotonic_location", "none", True),
+    ],
+    ids=str,
+)
+def test_gradients_are_the_central_differences(cell, attention, vector, input_feeding):
+    check_gradients(small_reference(cell, attention, vector, input_feeding), automatic_gradients)
+
+
+def xla_gradients(loss, inputs, variables):
+    """As `automatic_gradients`, in one XLA program, whose forward pass is the loss itself."""
+    import tensorflow as tf
+
+    @tf.function(jit_compile=True)
+    def run(tensors):
+        values = [variable.value for variable in variables]
+        with tf.GradientTape() as tape:
+            tape.watch(tensors)
+            result = loss(*tensors)
+        return tape.gradient(result, [tensors, values], unconnected_gradients="zero")
+
+    groups = run([tf.constant(array) for array in inputs])
+    return [[keras.ops.convert_to_numpy(one) for one in group] for group in groups]
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="compiles with TensorFlow")
+@pytest.mark.parametrize("attention", ["coverage", "monotonic"])
+def test_gradients_through_xla(attention):
+    check_gradients(small_reference("gru", attention, "plain", True), xla_gradients)

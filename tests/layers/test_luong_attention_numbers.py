@@ -1,6 +1,5 @@
 """`LuongAttention` against the equations: numbers, gradients and what must not change them."""
 
-import itertools
 import math
 
 import keras
@@ -8,125 +7,34 @@ import numpy as np
 import pytest
 
 from keras_luong.layers import LuongAttention
-from tests.reference import (
-    attend,
-    automatic_gradients,
-    central_differences,
-    ragged_mask,
-    set_weights,
-    why_not,
-    with_garbage,
+from tests.layers.number_checks import (
+    BATCH,
+    LUONG,
+    MAX_SOURCE_LENGTH,
+    QUERY_DEPTH,
+    SCORES,
+    SOURCE,
+    TARGET,
+    assert_equal_numbers,
+    build_layer,
+    call,
+    check_batch_mates,
+    check_empty_axes,
+    check_extra_padding,
+    check_gradients,
+    check_numbers,
+    check_padding_content,
+    each,
+    each_dtype,
+    layer_of,
+    masks_of,
+    put_garbage,
+    random,
+    random_inputs,
+    random_oracle,
+    set_all_weights,
 )
-
-TOLERANCE = {"float32": 1e-5, "float64": 1e-10}
-GRADIENT_TOLERANCE = {"float32": 1e-4, "float64": 1e-6}
-SCORE_MODES = ("dot", "general", "concat", "location")
-WITH_BIAS = ("concat", "location")
-
-BATCH, TARGET, SOURCE = 4, 3, 5
-QUERY_DEPTH, KEY_DEPTH, VALUE_DEPTH, UNITS, MAX_SOURCE_LENGTH = 3, 4, 2, 6, 8
-SOURCE_LENGTHS = (SOURCE, 1, 0, 3)
-TARGET_LENGTHS = (2, 3, 1, 0)
-
-
-@pytest.fixture(params=TOLERANCE)
-def dtype(request):
-    """Both precisions, where the backend at hand has them."""
-    if why_not(request.param):
-        pytest.skip(why_not(request.param))
-    return request.param
-
-
-def random(*shape, seed=0):
-    return np.random.default_rng([seed, *shape]).normal(size=shape)
-
-
-def random_weights(score_mode, use_scale=False, use_bias=False, key_depth=KEY_DEPTH):
-    """Random weights by name, each of the shape that the score asks for."""
-    shapes = {
-        "dot": {},
-        "general": {"kernel": (key_depth, QUERY_DEPTH)},
-        "concat": {
-            "query_kernel": (QUERY_DEPTH, UNITS),
-            "key_kernel": (key_depth, UNITS),
-            "v": (UNITS,),
-        },
-        "location": {"kernel": (QUERY_DEPTH, MAX_SOURCE_LENGTH)},
-    }[score_mode]
-    if use_bias:
-        shapes["bias"] = (UNITS,) if score_mode == "concat" else (MAX_SOURCE_LENGTH,)
-    weights = {name: random(*shape, seed=7) for name, shape in shapes.items()}
-    if use_scale:
-        weights["scale"] = np.array(1.7)
-    return weights
-
-
-def build_layer(score_mode, weights, inputs, dtype):
-    """A layer of that score, built on the inputs' shapes, with the weights set."""
-    arguments = {}
-    if score_mode == "concat":
-        arguments["units"] = weights["v"].shape[0]
-    if score_mode == "location":
-        arguments["max_source_length"] = weights["kernel"].shape[-1]
-    layer = LuongAttention(
-        score_mode,
-        use_scale="scale" in weights,
-        use_bias="bias" in weights,
-        dtype=dtype,
-        **arguments,
-    )
-    layer(**{name: np.zeros_like(array) for name, array in inputs.items()})
-    set_weights(layer.trainable_weights, weights)
-    return layer
-
-
-def random_inputs(score_mode, dtype, source=SOURCE):
-    """Query, value and key; the key's depth is the query's only where the score demands it."""
-    key_depth = QUERY_DEPTH if score_mode == "dot" else KEY_DEPTH
-    inputs = {
-        "query": random(BATCH, TARGET, QUERY_DEPTH),
-        "value": random(BATCH, source, VALUE_DEPTH),
-        "key": random(BATCH, source, key_depth, seed=1),
-    }
-    return {name: array.astype(dtype) for name, array in inputs.items()}
-
-
-def random_masks(which):
-    """The masks named in `which`; the last sentence has a hole."""
-    masks = {}
-    if "query" in which:
-        masks["query_mask"] = ragged_mask(TARGET_LENGTHS, TARGET)
-    if "value" in which:
-        masks["value_mask"] = ragged_mask(SOURCE_LENGTHS, SOURCE)
-        masks["value_mask"][3, 1] = False
-    return masks
-
-
-def put_garbage(inputs, masks, **garbage):
-    """The inputs with garbage at every position that a mask drops."""
-    mask_names = {"query": "query_mask", "value": "value_mask", "key": "value_mask"}
-    return {
-        name: with_garbage(array, masks[mask_names[name]], **garbage)
-        if mask_names[name] in masks
-        else array
-        for name, array in inputs.items()
-    }
-
-
-def call(layer, inputs, masks):
-    """Context and attention scores as NumPy arrays."""
-    return [
-        keras.ops.convert_to_numpy(output)
-        for output in layer(**inputs, **masks, return_attention_scores=True)
-    ]
-
-
-def assert_equal_numbers(actual, expected, dtype):
-    for got, wanted in zip(actual, expected, strict=True):
-        assert got.shape == wanted.shape
-        assert got.dtype == dtype
-        np.testing.assert_allclose(got, wanted, rtol=0, atol=TOLERANCE[dtype])
-
+from tests.reference import Attention, attend
 
 # ---------------------------------------------------------------------------------------------
 # Worked by hand
@@ -160,16 +68,24 @@ HAND_WORKED = {
 }
 
 
-@pytest.mark.parametrize("score_mode", SCORE_MODES)
+TWO_VALUES = np.array([[[8.0, 0.0], [0.0, 4.0]]], "float32")
+
+
+def layer_with(weights, inputs, score_mode="location", **options):
+    """A layer with these weights, which are written as lists."""
+    weights = {name: np.array(weight) for name, weight in weights.items()}
+    return build_layer(Attention(score_mode, weights, **options), inputs, "float32")
+
+
+@pytest.mark.parametrize("score_mode", HAND_WORKED)
 def test_example_worked_by_hand(score_mode):
     keys, weights = HAND_WORKED[score_mode]
     inputs = {
         "query": np.array([[[1.0, 2.0]]], "float32"),
-        "value": np.array([[[8.0, 0.0], [0.0, 4.0]]], "float32"),
+        "value": TWO_VALUES,
         "key": np.array([keys], "float32"),
     }
-    weights = {name: np.array(weight) for name, weight in weights.items()}
-    context, scores = call(build_layer(score_mode, weights, inputs, "float32"), inputs, {})
+    context, scores = call(layer_with(weights, inputs, score_mode), inputs, {})
     np.testing.assert_allclose(scores, [[[0.25, 0.75]]], rtol=0, atol=1e-6)
     np.testing.assert_allclose(context, [[[2.0, 3.0]]], rtol=0, atol=1e-5)
 
@@ -177,198 +93,272 @@ def test_example_worked_by_hand(score_mode):
 # Scale 2 and logits 0 and log(3) / 2 give the same weights as above:  2 log(3) / 2 = log 3.
 # A bias of log 3 on the second position alone does the same for location when h W is 0.
 def test_scale_and_bias_worked_by_hand():
-    value = np.array([[[8.0, 0.0], [0.0, 4.0]]], "float32")
-    inputs = {"query": np.array([[[1.0]]], "float32"), "value": value}
+    inputs = {"query": np.array([[[1.0]]], "float32"), "value": TWO_VALUES}
     inputs["key"] = np.array([[[0.0], [LOG3 / 2.0]]], "float32")
-    layer = build_layer("dot", {"scale": np.array(2.0)}, inputs, "float32")
+    layer = layer_with({"scale": 2.0}, inputs, "dot")
     np.testing.assert_allclose(call(layer, inputs, {})[0], [[[2.0, 3.0]]], rtol=0, atol=1e-5)
 
-    weights = {"kernel": np.zeros((1, 3)), "bias": np.array([0.0, LOG3, 100.0])}
-    layer = build_layer("location", weights, inputs, "float32")
+    layer = layer_with({"kernel": np.zeros((1, 3)), "bias": [0.0, LOG3, 100.0]}, inputs)
     np.testing.assert_allclose(call(layer, inputs, {})[0], [[[2.0, 3.0]]], rtol=0, atol=1e-5)
+
+
+# v . (W_s h) + u . sigmoid(h_s), one unit, h = 1, v = log 3, W = 1 and 3, u = 4 log 3, keys log 3
+# and 0, whose sigmoids are 3/4 and 1/2:  log 3 + 3 log 3 = 4 log 3  and  3 log 3 + 2 log 3 =
+# 5 log 3, which differ by log 3 as above. The third matrix has no position.
+def test_tutorial_worked_by_hand():
+    inputs = {"query": np.array([[[1.0]]], "float32"), "value": TWO_VALUES}
+    inputs["key"] = np.array([[[LOG3], [0.0]]], "float32")
+    weights = {"kernel": [[[1.0]], [[3.0]], [[50.0]]], "v": [LOG3], "u": [4.0 * LOG3]}
+    layer = layer_with(weights, inputs, "tutorial")
+    np.testing.assert_allclose(call(layer, inputs, {})[0], [[[2.0, 3.0]]], rtol=0, atol=1e-5)
+
+
+# Location scores of zeros: the softmax is even over what the window keeps.
+def even_inputs(target=1):
+    return {
+        "query": np.ones((1, target, 1), "float32"),
+        "value": random(1, 5, 2).astype("float32"),
+    }
+
+
+# Five positions, the last one padding: S = 4.
+# v_p = 0: p = 4 / 2 = 2. D = 1 keeps [1, 3], both ends, each with 1/3; sigma = 1/2, so the ends get
+# exp(-1 / (2 / 4)) = exp(-2).
+# W_p h = log(3) / 2, so its tanh is 1/2, and v_p = 2 log 3 makes log 3, whose sigmoid is 3/4, so
+# p = 3. D = 2.5 keeps [0.5, 5.5], in the sentence 1, 2 and 3, each with 1/3; sigma = 1.25,
+# 2 sigma^2 = 3.125, so the factors are exp(-4 / 3.125), exp(-1 / 3.125) and 1.
+@pytest.mark.parametrize(
+    ("v", "size", "factors"),
+    [
+        (0.0, 1, [0.0, math.exp(-2.0), 1.0, math.exp(-2.0), 0.0]),
+        (2.0 * LOG3, 2.5, [0.0, math.exp(-1.28), math.exp(-0.32), 1.0, 0.0]),
+    ],
+)
+def test_local_p_worked_by_hand(v, size, factors):
+    inputs = even_inputs()
+    weights = {"kernel": np.zeros((1, 5)), "position_kernel": [[LOG3 / 2.0]], "position_v": [v]}
+    layer = layer_with(weights, inputs, window="local_p", window_size=size)
+    mask = np.array([[True, True, True, True, False]])
+    _, scores = call(layer, inputs, {"value_mask": mask})
+    np.testing.assert_allclose(scores[0, 0], np.array(factors) / 3.0, rtol=0, atol=1e-6)
+
+
+# D = 1 keeps 0 and 1 of the query at 0, 0 to 2 of that at 1, 1 to 3 of that at 2; at 1.5 it keeps
+# [0.5, 2.5], which is 1 and 2; at 6 there is nothing left.
+def test_local_m_worked_by_hand():
+    inputs = even_inputs(target=3)
+    layer = layer_with({"kernel": np.zeros((1, 5))}, inputs, window="local_m", window_size=1)
+    half, third = 1.0 / 2.0, 1.0 / 3.0
+    _, scores = call(layer, inputs, {})
+    expected = [[half, half, 0, 0, 0], [third, third, third, 0, 0], [0, third, third, third, 0]]
+    np.testing.assert_allclose(scores[0], expected, rtol=0, atol=1e-6)
+    _, scores = call(layer, inputs, {}, query_position=np.array([1.5, 6.0, 5.0]))
+    expected = [[0, half, half, 0, 0], [0, 0, 0, 0, 0], [0, 0, 0, 0, 1]]
+    np.testing.assert_allclose(scores[0], expected, rtol=0, atol=1e-6)
+
+
+# Sparsemax of (0, 1/2, -2), highest first: 1 + 1/2 > 1/2 and 1 + 2 0 > 1/2, but 1 - 3 2 < -3/2. Two
+# remain, tau = (1/2 - 1) / 2 = -1/4, and the scores are 1/4, 3/4 and 0.
+def test_sparsemax_worked_by_hand():
+    inputs = even_inputs()
+    weights = {"kernel": [[0.0, 0.5, -2.0, 90.0, 90.0]]}
+    layer = layer_with(weights, inputs, probability_fn="sparsemax")
+    mask = np.array([[True, True, True, False, False]])
+    _, scores = call(layer, inputs, {"value_mask": mask})
+    np.testing.assert_allclose(scores[0, 0], [0.25, 0.75, 0.0, 0.0, 0.0], rtol=0, atol=1e-6)
+
+
+# Close logits, so that most positions keep a weight; where they are far apart, one takes all.
+@each_dtype
+def test_sparsemax_of_close_logits(dtype):
+    options = LUONG["sparsemax"]
+    oracle, inputs, masks = random_oracle(options), random_inputs(options, dtype), masks_of(options)
+    oracle.weights["kernel"] *= 0.1
+    layer = build_layer(oracle, inputs, dtype)
+    inputs = put_garbage(inputs, masks)
+    expected = attend(oracle, **inputs, **masks)
+    assert (expected.scores > 0).sum() > 15 and ((expected.scores > 0).sum(axis=-1) > 2).any()
+    actual = call(layer, inputs, masks)
+    assert_equal_numbers(actual, [expected.context, expected.scores], dtype)
+
+
+def test_hardmax_takes_the_first_of_equals():
+    inputs = even_inputs()
+    layer = layer_with({"kernel": [[5.0, 1.0, 3.0, 3.0, 3.0]]}, inputs, probability_fn="hardmax")
+    mask = np.array([[False, True, True, True, True]])
+    context, scores = call(layer, inputs, {"value_mask": mask})
+    np.testing.assert_array_equal(scores[0, 0], [0.0, 0.0, 1.0, 0.0, 0.0])
+    np.testing.assert_array_equal(context[0, 0], inputs["value"][0, 2])
+
+
+# One unit, kernels of zeros, v = 2 log 3 and w = log(3) / 2: a coverage of (0, 1) makes logits of 0
+# and 2 log(3) tanh(log(3) / 2) = log 3, so scores of 1/4 and 3/4 as above. Without a coverage they
+# are 1/2 and 1/2, and so they are after that, since the coverage is then (1/2, 1/2).
+def test_coverage_worked_by_hand():
+    inputs = {"query": np.ones((1, 2, 1), "float32"), "value": TWO_VALUES}
+    zeros = {"query_kernel": [[0.0]], "key_kernel": [[0.0], [0.0]]}
+    weights = {**zeros, "v": [2.0 * LOG3], "coverage_kernel": [LOG3 / 2.0]}
+    layer = layer_with(weights, inputs, "concat")
+    _, scores = call(layer, inputs, {})
+    np.testing.assert_allclose(scores, [[[0.5, 0.5], [0.5, 0.5]]], rtol=0, atol=1e-6)
+    inputs["query"] = inputs["query"][:, 0]
+    _, scores = call(layer, inputs, {}, state=np.array([[0.0, 1.0]], "float32"))
+    np.testing.assert_allclose(scores, [[0.25, 0.75]], rtol=0, atol=1e-6)
 
 
 # ---------------------------------------------------------------------------------------------
 # Against the reference
 # ---------------------------------------------------------------------------------------------
 
-OPTIONS = [
-    (score_mode, use_scale, use_bias)
-    for score_mode, use_scale, use_bias in itertools.product(
-        SCORE_MODES, (False, True), (False, True)
-    )
-    if score_mode in WITH_BIAS or not use_bias
-]
+
+@each_dtype
+@each(LUONG)
+def test_ragged_batch_with_garbage_in_the_padding(options, dtype):
+    check_numbers(options, ("query", "value"), dtype)
 
 
-@pytest.mark.parametrize("masked", [(), ("value",), ("query",), ("query", "value")], ids=str)
-@pytest.mark.parametrize(("score_mode", "use_scale", "use_bias"), OPTIONS)
-def test_ragged_batch_with_garbage_in_the_padding(score_mode, use_scale, use_bias, masked, dtype):
-    clean, masks = random_inputs(score_mode, dtype), random_masks(masked)
-    weights = random_weights(score_mode, use_scale, use_bias)
-    layer = build_layer(score_mode, weights, clean, dtype)
-    inputs = put_garbage(clean, masks)
-    expected = attend(score_mode, **inputs, **masks, weights=weights)
-    assert np.isfinite(expected[0]).all()
-
-    actual = call(layer, inputs, masks)
-    assert_equal_numbers(actual, expected, dtype)
-    if "value" in masked:
-        assert not actual[0][2].any() and not actual[1][2].any()
-        assert not actual[1][~np.broadcast_to(masks["value_mask"][:, None], actual[1].shape)].any()
-    if "query" in masked:
-        assert not actual[0][~masks["query_mask"]].any()
-        assert not actual[1][~masks["query_mask"]].any()
-    context_alone = layer(**inputs, **masks)
-    np.testing.assert_array_equal(keras.ops.convert_to_numpy(context_alone), actual[0])
-
-    # One step is a rank-3 query of one step without that axis.
-    for t in range(TARGET):
-        step_inputs = {**inputs, "query": inputs["query"][:, t]}
-        step_masks = dict(masks)
-        if "query" in masked:
-            step_masks["query_mask"] = masks["query_mask"][:, t]
-        actual = call(layer, step_inputs, step_masks)
-        assert_equal_numbers(actual, [expected[0][:, t], expected[1][:, t]], dtype)
+@pytest.mark.parametrize("masked", [(), ("value",), ("query",)], ids=str)
+@each(LUONG, *SCORES, "local_m", "local_p", "hardmax", "sparsemax", "coverage")
+def test_without_masks_and_with_one_alone(options, masked):
+    check_numbers(options, masked, "float32")
 
 
-@pytest.mark.parametrize("score_mode", SCORE_MODES)
-def test_a_layer_first_called_with_one_step_is_the_same_layer(score_mode, dtype):
-    inputs, masks = random_inputs(score_mode, dtype), random_masks(("value",))
-    inputs["query"] = inputs["query"][:, 0]
-    weights = random_weights(score_mode)
-    layer = build_layer(score_mode, weights, inputs, dtype)
+@each(LUONG, "coverage", "coverage_everything")
+def test_from_a_coverage(options):
+    check_numbers(options, ("query", "value"), "float32", from_state=True)
+
+
+@each_dtype
+@each(LUONG, "local_m", "local_m_dot_sparsemax")
+def test_positions_that_are_given(options, dtype):
+    oracle, inputs, masks = random_oracle(options), random_inputs(options, dtype), masks_of(options)
+    layer = build_layer(oracle, inputs, dtype)
     inputs = put_garbage(inputs, masks)
-    expected = attend(
-        score_mode, **{**inputs, "query": inputs["query"][:, None]}, **masks, weights=weights
-    )
-    assert_equal_numbers(call(layer, inputs, masks), [array[:, 0] for array in expected], dtype)
+    of_each = np.array([0.5, 2.0, 3.25]) + np.arange(BATCH)[:, None]
+    for positions in (np.array([0.5, 2.0, 3.25]), of_each, np.array([3, 1, 0])):
+        expected = attend(oracle, **inputs, **masks, query_position=positions)
+        actual = call(layer, inputs, masks, query_position=positions)
+        assert_equal_numbers(actual, [expected.context, expected.scores], dtype)
+        for t in range(TARGET):
+            # One position for all sentences, or one for each.
+            position = positions[..., t] if positions.ndim == 2 else positions[t].item()
+            step = {**inputs, "query": inputs["query"][:, t]}
+            step_masks = {**masks, "query_mask": masks["query_mask"][:, t]}
+            actual = call(layer, step, step_masks, query_position=position)
+            wanted = [expected.context[:, t], expected.scores[:, t]]
+            assert_equal_numbers(actual, wanted, dtype)
 
 
-@pytest.mark.parametrize("score_mode", SCORE_MODES)
-def test_without_a_key_the_value_is_the_key(score_mode, dtype):
+@each_dtype
+@each(LUONG, *SCORES, "local_p", "coverage")
+def test_a_layer_first_called_with_one_step_is_the_same_layer(options, dtype):
+    oracle, inputs, masks = random_oracle(options), random_inputs(options, dtype), masks_of(options)
+    inputs = put_garbage(inputs, masks)
+    expected = attend(oracle, **inputs, **masks)
+    inputs["query"], masks["query_mask"] = inputs["query"][:, 0], masks["query_mask"][:, 0]
+    layer = layer_of(oracle, dtype)
+    layer(**inputs, **masks)
+    set_all_weights(layer, oracle)
+    wanted = [expected.context[:, 0], expected.scores[:, 0]]
+    assert_equal_numbers(call(layer, inputs, masks), wanted, dtype)
+
+
+@each_dtype
+@each(LUONG, *SCORES, "local_p", "coverage")
+def test_without_a_key_the_value_is_the_key(options, dtype):
     inputs = {
         "query": random(BATCH, TARGET, QUERY_DEPTH).astype(dtype),
         "value": random(BATCH, SOURCE, QUERY_DEPTH, seed=3).astype(dtype),
     }
-    masks, weights = random_masks(("value",)), random_weights(score_mode, key_depth=QUERY_DEPTH)
-    layer = build_layer(score_mode, weights, inputs, dtype)
+    oracle, masks = random_oracle(options, key_depth=QUERY_DEPTH), masks_of(options)
+    layer = build_layer(oracle, inputs, dtype)
     inputs = put_garbage(inputs, masks)
-    expected = attend(score_mode, **inputs, **masks, weights=weights)
-    assert_equal_numbers(call(layer, inputs, masks), expected, dtype)
+    expected = attend(oracle, **inputs, **masks)
+    actual = call(layer, inputs, masks)
+    assert_equal_numbers(actual, [expected.context, expected.scores], dtype)
+    # Nor do the scores that are not asked for change the context.
+    context_alone = keras.ops.convert_to_numpy(layer(**inputs, **masks))
+    np.testing.assert_array_equal(context_alone, actual[0])
 
 
-@pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize("score_mode", SCORE_MODES)
-def test_source_axis_of_size_zero(score_mode, masked):
-    inputs = random_inputs(score_mode, "float32", source=0)
-    layer = build_layer(
-        score_mode, random_weights(score_mode), random_inputs(score_mode, "float32"), "float32"
-    )
-    masks = {"value_mask": np.zeros((BATCH, 0), bool)} if masked else {}
-    context, scores = call(layer, inputs, masks)
-    np.testing.assert_array_equal(context, np.zeros((BATCH, TARGET, VALUE_DEPTH)))
-    assert scores.shape == (BATCH, TARGET, 0)
-    context, scores = call(layer, {**inputs, "query": inputs["query"][:, 0]}, masks)
-    np.testing.assert_array_equal(context, np.zeros((BATCH, VALUE_DEPTH)))
-    assert scores.shape == (BATCH, 0)
+@each(LUONG, *SCORES, "local_m", "local_p", "hardmax", "sparsemax", "coverage")
+def test_axes_of_size_zero(options):
+    check_empty_axes(options)
 
 
-@pytest.mark.parametrize("score_mode", SCORE_MODES)
-def test_batch_and_target_axis_of_size_zero(score_mode):
-    inputs, masks = random_inputs(score_mode, "float32"), random_masks(("query", "value"))
-    layer = build_layer(score_mode, random_weights(score_mode), inputs, "float32")
-    no_sentence = {name: array[:0] for name, array in inputs.items()}
-    context, scores = call(layer, no_sentence, {name: mask[:0] for name, mask in masks.items()})
-    assert context.shape == (0, TARGET, VALUE_DEPTH) and scores.shape == (0, TARGET, SOURCE)
-
-    no_query = {**inputs, "query": inputs["query"][:, :0]}
-    context, scores = call(layer, no_query, {**masks, "query_mask": masks["query_mask"][:, :0]})
-    assert context.shape == (BATCH, 0, VALUE_DEPTH) and scores.shape == (BATCH, 0, SOURCE)
-
-
-@pytest.mark.parametrize("score_mode", SCORE_MODES)
-def test_large_logits_do_not_overflow(score_mode, dtype):
-    inputs, masks = random_inputs(score_mode, dtype), random_masks(("query", "value"))
-    weights = {**random_weights(score_mode, use_scale=True), "scale": np.array(2.0**16)}
-    layer = build_layer(score_mode, weights, inputs, dtype)
+@each_dtype
+@each(LUONG, *(f"{name}_scale" for name in SCORES))
+def test_large_logits_do_not_overflow(options, dtype):
+    oracle, inputs, masks = random_oracle(options), random_inputs(options, dtype), masks_of(options)
+    oracle.weights["scale"] = np.array(2.0**16)
+    layer = build_layer(oracle, inputs, dtype)
     inputs = put_garbage(inputs, masks)
-    expected = attend(score_mode, **inputs, **masks, weights=weights)
-    context, scores = call(layer, inputs, masks)
+    expected = attend(oracle, **inputs, **masks)
     # So large a scale makes the softmax a hard maximum: rounding cannot move it.
-    assert np.isin(expected[1].round(12), (0.0, 1.0)).all()
-    assert_equal_numbers([context, scores], expected, dtype)
+    assert np.isin(expected.scores.round(12), (0.0, 1.0)).all()
+    actual = call(layer, inputs, masks)
+    assert_equal_numbers(actual, [expected.context, expected.scores], dtype)
 
 
-@pytest.mark.parametrize(("score_mode", "use_scale", "use_bias"), OPTIONS)
-def test_initial_scale_is_one_and_initial_bias_is_zero(score_mode, use_scale, use_bias):
-    layer = LuongAttention(
-        score_mode,
-        units=UNITS if score_mode == "concat" else None,
-        max_source_length=MAX_SOURCE_LENGTH if score_mode == "location" else None,
-        use_scale=use_scale,
-        use_bias=use_bias,
-    )
-    layer(**random_inputs(score_mode, "float32"))
+@each(LUONG)
+def test_initial_weights(options):
+    oracle = random_oracle(options)
+    layer = layer_of(oracle)
+    # Built, and not given other weights.
+    inputs = random_inputs(options, "float32")
+    layer.build(*(inputs[name].shape for name in ("query", "value", "key")))
     arrays = {w.name: keras.ops.convert_to_numpy(w) for w in layer.trainable_weights}
-    shapes = random_weights(score_mode, use_scale, use_bias)
-    assert {name: array.shape for name, array in arrays.items()} == {
-        name: array.shape for name, array in shapes.items()
-    }
-    assert arrays.get("scale", 1.0) == 1.0
-    assert not np.any(arrays.get("bias", 0.0))
+    expected = {name: np.shape(array) for name, array in oracle.weights.items()}
+    assert {name: array.shape for name, array in arrays.items()} == expected
+    assert arrays.pop("scale", 1.0) == 1.0
+    assert not np.any(arrays.pop("bias", 0.0))
+    assert all(array.all() for array in arrays.values())
+
+
+def test_default_units_and_default_window_size():
+    layer = LuongAttention("concat")
+    layer.build((None, None, 3), (None, None, 4))
+    assert layer.v.shape == (3,)
+    layer = LuongAttention("tutorial", max_source_length=MAX_SOURCE_LENGTH)
+    layer.build((None, None, 3), (None, None, 4))
+    assert layer.kernel.shape == (MAX_SOURCE_LENGTH, 3, 3) and layer.v.shape == (3,)
+    # D = 10: 11 positions of the query at 0.
+    layer = LuongAttention("location", max_source_length=30, window="local_m")
+    _, scores = call(layer, {"query": np.ones((1, 1, 2)), "value": np.ones((1, 30, 2))}, {})
+    assert (scores[0, 0] > 0).sum() == 11
 
 
 # ---------------------------------------------------------------------------------------------
 # Invariances
 # ---------------------------------------------------------------------------------------------
 
-
-@pytest.fixture(params=SCORE_MODES)
-def masked_call(request):
-    """A layer with random weights, its clean inputs and both masks, in float32."""
-    score_mode = request.param
-    inputs, masks = random_inputs(score_mode, "float32"), random_masks(("query", "value"))
-    weights = random_weights(score_mode, True, score_mode in WITH_BIAS)
-    return build_layer(score_mode, weights, inputs, "float32"), inputs, masks
-
-
-def test_padding_content_does_not_matter(masked_call):
-    layer, inputs, masks = masked_call
-    expected = call(layer, put_garbage(inputs, masks, garbage=(0.0,)), masks)
-    for garbage in (np.nan, np.inf, -np.inf, 3e38, 1.0):
-        actual = call(layer, put_garbage(inputs, masks, garbage=(garbage,)), masks)
-        np.testing.assert_array_equal(actual[0], expected[0])
-        np.testing.assert_array_equal(actual[1], expected[1])
+each_kind = each(
+    LUONG,
+    "dot_scale",
+    "general",
+    "concat_bias",
+    "location_scale_bias",
+    "tutorial_softmax",
+    "local_m",
+    "local_p",
+    "sparsemax",
+    "coverage",
+)
 
 
-def test_extra_padding_columns_do_not_matter(masked_call):
-    layer, inputs, masks = masked_call
-    context, scores = call(layer, put_garbage(inputs, masks), masks)
-    longer = {
-        name: np.pad(array, ((0, 0), (0, 2), (0, 0)), constant_values=np.nan)
-        for name, array in inputs.items()
-    }
-    longer_masks = {name: np.pad(mask, ((0, 0), (0, 2))) for name, mask in masks.items()}
-    longer_context, longer_scores = call(layer, longer, longer_masks)
-    np.testing.assert_allclose(longer_context[:, :TARGET], context, rtol=0, atol=1e-6)
-    np.testing.assert_allclose(longer_scores[:, :TARGET, :SOURCE], scores, rtol=0, atol=1e-6)
-    assert not longer_context[:, TARGET:].any()
-    assert not longer_scores[:, TARGET:].any() and not longer_scores[..., SOURCE:].any()
+@each_kind
+def test_padding_content_does_not_matter(options):
+    check_padding_content(options)
 
 
-def test_batch_mates_do_not_matter(masked_call):
-    layer, inputs, masks = masked_call
-    inputs = put_garbage(inputs, masks)
-    context, scores = call(layer, inputs, masks)
-    for b in range(BATCH):
-        alone = call(
-            layer,
-            {name: array[b : b + 1] for name, array in inputs.items()},
-            {name: mask[b : b + 1] for name, mask in masks.items()},
-        )
-        np.testing.assert_allclose(alone[0][0], context[b], rtol=0, atol=1e-6)
-        np.testing.assert_allclose(alone[1][0], scores[b], rtol=0, atol=1e-6)
+@each_kind
+def test_extra_padding_columns_do_not_matter(options):
+    check_extra_padding(options)
+
+
+@each_kind
+def test_batch_mates_do_not_matter(options):
+    check_batch_mates(options)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -376,50 +366,24 @@ def test_batch_mates_do_not_matter(masked_call):
 # ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("single_step", [False, True])
-@pytest.mark.parametrize("score_mode", SCORE_MODES)
-def test_gradients_are_the_central_differences(score_mode, single_step):
-    dtype = "float32" if why_not("float64") else "float64"
-    inputs, masks = random_inputs(score_mode, dtype), random_masks(("query", "value"))
-    weights = random_weights(score_mode, True, score_mode in WITH_BIAS)
-    layer = build_layer(score_mode, weights, inputs, dtype)
-    inputs = put_garbage(inputs, masks, garbage=(np.nan,))
-    if single_step:
-        inputs["query"], masks["query_mask"] = inputs["query"][:, :1], masks["query_mask"][:, :1]
-    steps = inputs["query"].shape[1]
-    shapes = [(BATCH, steps, VALUE_DEPTH), (BATCH, steps, SOURCE)]
-    upstream = [random(*shape).astype(dtype) for shape in shapes]
+@each(
+    LUONG,
+    "dot_scale",
+    "general",
+    "concat_scale_bias",
+    "location_scale_bias",
+    "tutorial",
+    "tutorial_softmax",
+    "local_m",
+    "local_p",
+    "local_p_sparsemax",
+    "sparsemax",
+    "coverage_everything",
+)
+def test_gradients_are_the_central_differences(options):
+    check_gradients(options)
 
-    def reference_loss():
-        outputs = attend(score_mode, **inputs, **masks, weights=weights)
-        return sum(np.sum(a * b) for a, b in zip(upstream, outputs, strict=True))
 
-    def loss(query, value, key):
-        call_masks = dict(masks)
-        if single_step:
-            query, call_masks["query_mask"] = query[:, 0], masks["query_mask"][:, 0]
-        outputs = layer(query, value, key, **call_masks, return_attention_scores=True)
-        return sum(
-            keras.ops.sum(a * keras.ops.convert_to_tensor(b[:, 0] if single_step else b))
-            for a, b in zip(outputs, upstream, strict=True)
-        )
-
-    variables = layer.trainable_weights
-    actual = automatic_gradients(loss, list(inputs.values()), variables)
-    # The differences are those of the reference, in float64, at the same point.
-    inputs = {name: array.astype("float64") for name, array in inputs.items()}
-    arrays = [list(inputs.values()), [weights[variable.name] for variable in variables]]
-    for gradients, group in zip(actual, arrays, strict=True):
-        for gradient, array in zip(gradients, group, strict=True):
-            expected = central_differences(reference_loss, array)
-            assert np.isfinite(gradient).all()
-            np.testing.assert_allclose(
-                gradient,
-                expected,
-                rtol=0,
-                atol=GRADIENT_TOLERANCE[dtype] * max(np.abs(expected).max(), 1e-2),
-            )
-    query, value, key = actual[0]
-    assert not query[~masks["query_mask"]].any()
-    assert not value[~masks["value_mask"]].any()
-    assert not key[~masks["value_mask"]].any()
+@each(LUONG, "dot_scale", "concat_scale_bias", "local_m", "local_p", "coverage")
+def test_gradients_of_one_step_are_the_central_differences(options):
+    check_gradients(options, single_step=True)

@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_luong import AttentionDecoder, AttentionDecoderCell, LuongAttention, Seq2Seq
+from keras_luong import (
+    AttentionDecoder,
+    AttentionDecoderCell,
+    LuongAttention,
+    MonotonicAttention,
+    Seq2Seq,
+)
 from keras_luong.ids import END_ID, PADDING_ID, START_ID
 from keras_luong.models import rnn_encoder
 from keras_luong.search import SearchResult
@@ -47,6 +53,10 @@ MODELS = {
     "gru_no_feeding": {"cell": lambda: keras.layers.GRUCell(UNITS), "input_feeding": False},
     "location": {"attention": lambda: LuongAttention("location", max_source_length=8)},
     "context_only": {"tied": False, "units": None},
+    # What a step must carry: its position, what was attended to, where the reader stands.
+    "local_m": {"attention": lambda: LuongAttention(window="local_m", window_size=1)},
+    "coverage": {"attention": lambda: LuongAttention("concat", use_coverage=True)},
+    "monotonic": {"attention": lambda: MonotonicAttention(LuongAttention())},
 }
 
 
@@ -62,7 +72,7 @@ def fresh(name):
 made = functools.cache(fresh)
 
 
-def randomize(model, seed=0):
+def randomize(model, seed=3):
     for index, variable in enumerate(model.trainable_variables):
         values = 1.5 * np.random.default_rng([seed, index]).normal(size=variable.shape)
         variable.assign(values.astype("float32"))

@@ -1,0 +1,62 @@
+"""The maths of attention as pure functions on `keras.ops`.
+
+Letters in shapes: b batch, t target step, s source position, d depth, u units.
+Masks are boolean, `True` keeps. `attention_logits` stand before the softmax, `attention_scores`
+after it.
+
+Reference:
+    Luong, Pham, Manning 2015, "Effective Approaches to Attention-based Neural Machine Translation",
+    [arXiv:1508.04025](https://arxiv.org/abs/1508.04025), section 3.
+"""
+
+from keras_luong.functional.coverage import coverage_loss
+from keras_luong.functional.long_attention import is_long, long_attention
+from keras_luong.functional.monotonic import MONOTONIC_MODES, monotonic_scores
+from keras_luong.functional.probabilities import (
+    PROBABILITY_FNS,
+    masked_hardmax,
+    masked_softmax,
+    masked_sparsemax,
+)
+from keras_luong.functional.recurrence import recur
+from keras_luong.functional.scores import additive_logits, dot_logits, location_logits
+from keras_luong.functional.tensors import (
+    activate,
+    float32_at_least,
+    project,
+    tanh,
+    weighted_sum,
+    zero_masked,
+)
+from keras_luong.functional.windows import (
+    gaussian,
+    in_window,
+    predicted_centres,
+    sentence_lengths,
+)
+
+__all__ = [
+    "MONOTONIC_MODES",
+    "PROBABILITY_FNS",
+    "activate",
+    "additive_logits",
+    "coverage_loss",
+    "dot_logits",
+    "float32_at_least",
+    "gaussian",
+    "in_window",
+    "is_long",
+    "location_logits",
+    "long_attention",
+    "masked_hardmax",
+    "masked_softmax",
+    "masked_sparsemax",
+    "monotonic_scores",
+    "predicted_centres",
+    "project",
+    "recur",
+    "sentence_lengths",
+    "tanh",
+    "weighted_sum",
+    "zero_masked",
+]

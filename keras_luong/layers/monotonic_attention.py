@@ -1,0 +1,181 @@
+"""`MonotonicAttention`: attention that never goes back, over the logits of another attention."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_luong import functional
+from keras_luong.layers.attention import Attention, AttentionMemory, row_mask
+from keras_luong.layers.checks import check_one_of
+
+Tensor = Any
+
+
+@keras.saving.register_keras_serializable(package="keras_luong")
+class MonotonicAttention(Attention):
+    """Makes another attention monotonic: what is read once is left behind.
+
+    The reader starts at position 0 of the source. At a target step it goes right from where the
+    last step left it, and stops at position j with probability `p_j = sigmoid(logit_j + r)`, where
+    the logits are those of the wrapped attention and r is a trained scalar. Trained in expectation,
+    with `a_(t-1)` the scores of the step before:
+
+        q_j = (1 - p_(j-1)) q_(j-1) + a_(t-1)(j),    a_t(j) = p_j q_j
+
+    A row may sum to less than 1: the reader went past the end. At padding p is 0.
+
+    Args:
+        attention: A `LuongAttention` or `BahdanauAttention` with the global window, softmax and no
+            coverage or dropout of its own: its logits are used, not its scores.
+        mode: `"parallel"` computes the recursion over the source in about `log2` of its length
+            rounds, `"recursive"` position by position, with the same result; `"hard"` stops at the
+            first position from the last one on whose logit is above 0, as at inference in the
+            paper. `"hard"` has no gradient: train with another mode, and give the weights to a
+            layer with `mode="hard"`.
+        sigmoid_noise: Standard deviation of normal noise on the logits in training, which drives
+            them away from 0 and the reader to clear decisions. The paper uses 1.
+        score_bias_init: Initial r. A negative one lets the reader look further at the start.
+        dropout: Fraction of the scores to drop in training.
+        seed: Seed of noise and dropout.
+        **kwargs: `name`, `dtype` and the like of `keras.layers.Layer`.
+
+    Call arguments:
+        query: `(batch, target length, query depth)`, or one step `(batch, query depth)`.
+        value: `(batch, source length, value depth)`.
+        key: `(batch, source length, key depth)`. Defaults to `value`.
+        query_mask: Boolean `(batch, target length)`, or `(batch,)` for one step.
+        value_mask: Boolean `(batch, source length)`.
+        state: Scores of the step before the first, `(batch, source length)`. Defaults to all
+            weight on position 0. The scores that come out are the state of the next call; where a
+            query was masked they are zeros, and the state of before is to be kept.
+        return_attention_scores: Whether to return the scores too.
+        training: Whether there is noise and dropout.
+
+    Output shape:
+        Context `(batch, target length, value depth)`, or `(batch, value depth)` for one step; with
+        `return_attention_scores=True` also the scores `(batch, target length, source length)`, or
+        `(batch, source length)`.
+
+    Raises:
+        ValueError: For an unknown mode, negative noise, an attention that cannot be wrapped,
+            tensors of the wrong rank and masks of the wrong shape.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_luong import BahdanauAttention
+    >>> attention = MonotonicAttention(BahdanauAttention(16, normalize=True), sigmoid_noise=1.0)
+    >>> query, value = np.ones((2, 8)), np.ones((2, 5, 6))
+    >>> context, scores = attention(query, value, return_attention_scores=True)
+    >>> context, scores = attention(query, value, state=scores, return_attention_scores=True)
+    >>> print(tuple(scores.shape))
+    (2, 5)
+
+    Reference:
+        [Raffel, Luong, Liu, Weiss, Eck 2017](https://arxiv.org/abs/1704.00784), sections 2.3 to
+        2.5. Its quotient of cumulative products, which underflows, is not used: both soft modes
+        are exact for any logits.
+    """
+
+    def __init__(
+        self,
+        attention: Attention,
+        *,
+        mode: str = "parallel",
+        sigmoid_noise: float = 0.0,
+        score_bias_init: float = 0.0,
+        dropout: float = 0.0,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(dropout=dropout, seed=seed, **kwargs)
+        _check_wrapped(attention)
+        check_one_of("mode", mode, functional.MONOTONIC_MODES)
+        if not sigmoid_noise >= 0:
+            raise ValueError(f"sigmoid_noise must be at least 0. Received: {sigmoid_noise}")
+        self.attention = attention
+        self.mode = mode
+        self.sigmoid_noise = sigmoid_noise
+        self.score_bias_init = score_bias_init
+        self.max_source_length = attention.max_source_length
+        if sigmoid_noise and self.seed_generator is None:
+            self.seed_generator = keras.random.SeedGenerator(seed)
+
+    @property
+    def has_state(self) -> bool:
+        return True
+
+    def build(self, query_shape: Any, value_shape: Any, key_shape: Any = None) -> None:
+        if not self.attention.built:
+            self.attention.build(query_shape, value_shape, key_shape)
+        start = keras.initializers.Constant(self.score_bias_init)
+        self.score_bias = self.weight("score_bias", (), start)
+
+    def project_keys(self, key: Tensor) -> Tensor | None:
+        return self.attention.project_keys(key)
+
+    def logits(self, query: Tensor, memory: AttentionMemory, state: Tensor | None) -> Tensor:
+        return self.attention.logits(query, memory, None) + self.cast(self.score_bias)
+
+    def probabilities(
+        self,
+        logits: Tensor,
+        query: Tensor,
+        memory: AttentionMemory,
+        state: Tensor | None,
+        query_position: Tensor | None,
+    ) -> Tensor:
+        return functional.monotonic_scores(logits, state, row_mask(memory), self.mode)
+
+    def initial_state(self, memory: AttentionMemory, queries: int = 1) -> Tensor | None:
+        batch, length = ops.shape(memory.values)[:2]
+        first = ops.cast(ops.equal(ops.arange(length, dtype="int32"), 0), self.loop_dtype)
+        return ops.broadcast_to(first, (batch, queries, length))
+
+    def next_state(self, state: Tensor, scores: Tensor) -> Tensor:
+        return ops.cast(scores, state.dtype)
+
+    def draw_noise(self, memory: AttentionMemory, steps: Any, training: Any) -> Tensor | None:
+        if not (training and self.sigmoid_noise):
+            return None
+        shape = (*ops.shape(memory.values)[:1], steps, ops.shape(memory.values)[1])
+        normal = keras.random.normal(shape, dtype=self.loop_dtype, seed=self.seed_generator)
+        return self.sigmoid_noise * normal
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        # Belong to the wrapped attention, which has neither.
+        del config["use_coverage"], config["probability_fn"]
+        return {
+            **config,
+            "attention": keras.saving.serialize_keras_object(self.attention),
+            "mode": self.mode,
+            "sigmoid_noise": self.sigmoid_noise,
+            "score_bias_init": self.score_bias_init,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "MonotonicAttention":
+        attention = keras.saving.deserialize_keras_object(config["attention"])
+        return cls(**{**config, "attention": attention})
+
+
+def _check_wrapped(attention: Any) -> None:
+    if not isinstance(attention, Attention) or attention.has_state:
+        raise ValueError(
+            "attention must be a LuongAttention or a BahdanauAttention without coverage. "
+            f"Received: {attention!r}"
+        )
+    window = getattr(attention, "window", "global")
+    if window != "global" or attention.probability_fn != "softmax":
+        raise ValueError(
+            "Monotonic attention takes the place of window and softmax: the wrapped attention must "
+            f'have window="global" and probability_fn="softmax". Received: window={window!r}, '
+            f"probability_fn={attention.probability_fn!r}"
+        )
+    if attention.dropout:
+        raise ValueError(
+            "Give dropout to MonotonicAttention: the wrapped attention's scores are not used. "
+            f"Received: dropout={attention.dropout}"
+        )
