@@ -1,6 +1,6 @@
 """Time and memory of attention over long sequences: ours beside `keras.layers.Attention`.
 
-    KERAS_BACKEND=tensorflow python benchmarks/long_attention.py
+    KERAS_BACKEND=tensorflow python benchmarks/long_attention.py [--jit-compile]
 
 Both layers compute a dot score and its context from the same queries, keys and values, forward and
 backward, in a `tf.function` of known shapes, as `fit` does. Times are medians of interleaved
@@ -23,7 +23,7 @@ SHAPES = [(1, 256), (1, 512), (1, 1024), (1, 2048), (4, 2048), (1, 4096), (1, 81
 LAYERS = ("keras", "ours")
 
 
-def training_step(layer: str):
+def training_step(layer: str, jit_compile: bool):
     """A function (query, value) -> gradients, the sum of the context being the loss."""
     import keras
     import tensorflow as tf
@@ -33,7 +33,7 @@ def training_step(layer: str):
     ours = LuongAttention("dot")
     attention = keras.layers.Attention()
 
-    @tf.function
+    @tf.function(jit_compile=jit_compile)
     def step(query, key, value):
         with tf.GradientTape() as tape:
             tape.watch([query, key, value])
@@ -60,9 +60,9 @@ def megabytes(field: str) -> float:
     return int(line.split()[1]) / 1024
 
 
-def memory(layer: str, batch: int, length: int) -> float:
+def memory(layer: str, batch: int, length: int, jit_compile: bool) -> float:
     """Peak memory in MB above the idle process; runs in a process of its own."""
-    step = training_step(layer)
+    step = training_step(layer, jit_compile)
     step(*inputs(1, 16))  # what a first call loads is not what is measured
     idle = megabytes("VmRSS")
     tensors = inputs(batch, length)
@@ -74,19 +74,22 @@ def memory(layer: str, batch: int, length: int) -> float:
     return megabytes("VmHWM") - idle
 
 
-def in_process(*arguments: object) -> float:
-    command = [sys.executable, __file__, "--memory", *map(str, arguments)]
+def in_process(layer: str, batch: int, length: int, jit_compile: bool) -> float:
+    command = [sys.executable, __file__, "--memory", layer, str(batch), str(length)]
+    command += ["--jit-compile"] if jit_compile else []
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         return float("nan")
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def times(batch: int, length: int, rounds: int) -> tuple[dict[str, float], float]:
+def times(
+    batch: int, length: int, rounds: int, jit_compile: bool
+) -> tuple[dict[str, float], float]:
     """Median seconds a step, and the largest difference of context and gradients."""
     import numpy as np
 
-    steps = {layer: training_step(layer) for layer in LAYERS}
+    steps = {layer: training_step(layer, jit_compile) for layer in LAYERS}
     tensors = inputs(batch, length)
     results = {layer: [part.numpy() for part in steps[layer](*tensors)] for layer in LAYERS}
     pairs = zip(results["keras"], results["ours"], strict=True)
@@ -111,14 +114,14 @@ def enough_memory(batch: int, length: int) -> bool:
     return 6 * 4 * batch * length**2 < free
 
 
-def row(batch: int, length: int, rounds: int) -> str:
+def row(batch: int, length: int, rounds: int, jit_compile: bool) -> str:
     if not enough_memory(batch, length):
-        ours = in_process("ours", batch, length)
+        ours = in_process("ours", batch, length, jit_compile)
         return (
             f"| {batch} x {length} | - | {ours:.0f} | - | not enough memory for Keras | | - | - |"
         )
-    seconds, difference = times(batch, length, rounds if length <= 4096 else 3)
-    used = {layer: in_process(layer, batch, length) for layer in LAYERS}
+    seconds, difference = times(batch, length, rounds if length <= 4096 else 3, jit_compile)
+    used = {layer: in_process(layer, batch, length, jit_compile) for layer in LAYERS}
     return (
         f"| {batch} x {length} | {used['keras']:.0f} | {used['ours']:.0f} "
         f"| {used['ours'] / used['keras']:.2f} | {1000 * seconds['keras']:.1f} "
@@ -131,17 +134,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--memory", nargs=3, help=argparse.SUPPRESS)
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--jit-compile", action="store_true", help="under XLA")
     options = parser.parse_args()
     if options.memory:
         layer, batch, length = options.memory
-        print(json.dumps(memory(layer, int(batch), int(length))))
+        print(json.dumps(memory(layer, int(batch), int(length), options.jit_compile)))
         return
     print(
         "| batch x length | keras, MB | ours, MB | ratio | keras, ms | ours, ms | ratio | differ |"
     )
     print("|---|---|---|---|---|---|---|---|")
     for batch, length in SHAPES:
-        print(row(batch, length, options.rounds), flush=True)
+        print(row(batch, length, options.rounds, options.jit_compile), flush=True)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from keras_luong.layers import (
     load_tfa_weights,
 )
 from keras_luong.models import Seq2Seq, luong_seq2seq, rnn_encoder
+from keras_luong.search import BeamSearch
 
 if TYPE_CHECKING:
     from keras_luong.serving import Translator
@@ -42,6 +43,7 @@ __all__ = [
     "AttentionDecoderCell",
     "AttentionVector",
     "BahdanauAttention",
+    "BeamSearch",
     "LuongAttention",
     "MaskedCrossentropy",
     "MonotonicAttention",

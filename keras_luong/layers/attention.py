@@ -167,6 +167,7 @@ class Attention(keras.layers.Layer):
         call = "layer(query, value, query_mask=..., value_mask=...)"
         refuse_list(self, query, call)
         refuse_mask(self, kwargs, call)
+        check_forms(self, self, ("value", "key"), args, kwargs)
         return super().__call__(query, *args, **kwargs)
 
     def call(
@@ -413,6 +414,10 @@ class Attention(keras.layers.Layer):
                 "window moves with it. Received: None"
             )
 
+    def check_form(self, layer: keras.layers.Layer, name: str, memory: Any) -> None:
+        """Refuses what is no tensor of rank 3, before `build` stumbles over it."""
+        check_rank(layer, name, memory, (3,))
+
     def check_memory(
         self,
         layer: keras.layers.Layer,
@@ -423,12 +428,12 @@ class Attention(keras.layers.Layer):
         key: Tensor | None = None,
     ) -> None:
         """Refuses a memory that this attention cannot attend to, in the name of `layer`."""
-        check_rank(layer, name, memory, (3,))
+        self.check_form(layer, name, memory)
         check_batch(layer, name, memory, batch_size)
         check_mask(layer, f"{name}_mask", mask, memory.shape[:-1])
         self.check_source_length(memory.shape[1])
         if key is not None:
-            check_rank(layer, "key", key, (3,))
+            self.check_form(layer, "key", key)
             check_shape(layer, "key", key, (*memory.shape[:-1], key.shape[-1]))
 
     def check_source_length(self, length: int | None) -> None:
@@ -477,6 +482,19 @@ class Attention(keras.layers.Layer):
             "dropout": self.dropout,
             "seed": self.seed,
         }
+
+
+def check_forms(
+    layer: keras.layers.Layer,
+    attention: Attention,
+    names: tuple[str, ...],
+    args: tuple,
+    kwargs: dict[str, Any],
+) -> None:
+    """Checks the form of a layer's memory and key, which follow its first argument, if given."""
+    for name, given in {**dict(zip(names, args, strict=False)), **kwargs}.items():
+        if name in names and given is not None:
+            attention.check_form(layer, name, given)
 
 
 def row_mask(memory: AttentionMemory) -> Tensor | None:

@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from keras_luong.functional import coverage_loss, recur, zero_masked
-from keras_luong.layers.attention import AttentionMemory
+from keras_luong.layers.attention import AttentionMemory, check_forms
 from keras_luong.layers.attention_decoder_cell import AttentionDecoderCell
 from keras_luong.layers.cells import drawn_dropout, flat_state_size
 from keras_luong.layers.checks import check_batch, check_mask, check_rank, refuse_list, refuse_mask
@@ -113,6 +113,7 @@ class AttentionDecoder(keras.layers.Layer):
         refuse_mask(self, kwargs, call)
         # Before `build`, which would stumble over a wrong rank with an error of its own.
         check_rank(self, "sequences", sequences, (3,))
+        check_forms(self, self.cell.attention, ("memory", "memory_key"), args, kwargs)
         return super().__call__(sequences, *args, **kwargs)
 
     def call(

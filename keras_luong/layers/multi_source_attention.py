@@ -78,7 +78,6 @@ class MultiSourceAttention(Attention):
         return any(one.needs_position for one in self.attentions)
 
     def build(self, query_shape: Any, value_shape: Any, key_shape: Any = None) -> None:
-        self._check_count("value", value_shape)
         for one, value, key in zip(
             self.attentions, value_shape, key_shape or value_shape, strict=True
         ):
@@ -181,6 +180,11 @@ class MultiSourceAttention(Attention):
     def context_depth(self, memory_shape: Any) -> int:
         return sum(shape[-1] for shape in memory_shape)
 
+    def check_form(self, layer: keras.layers.Layer, name: str, memory: Any) -> None:
+        self._check_count(name, memory)
+        for one, own in zip(self.attentions, memory, strict=True):
+            one.check_form(layer, name, own)
+
     def check_memory(
         self,
         layer: keras.layers.Layer,
@@ -191,8 +195,7 @@ class MultiSourceAttention(Attention):
         key: Any = None,
     ) -> None:
         none = [None] * len(self.attentions)
-        for what, given in ((name, memory), (f"{name}_mask", mask or none), ("key", key or none)):
-            self._check_count(what, given)
+        self._check_count(f"{name}_mask", none if mask is None else mask)
         parts = zip(self.attentions, memory, mask or none, key or none, strict=True)
         for one, own, own_mask, own_key in parts:
             one.check_memory(layer, name, own, own_mask, batch_size, own_key)

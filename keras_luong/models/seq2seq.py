@@ -9,12 +9,12 @@ from keras_luong import search as searches
 from keras_luong.ids import END_ID, PADDING_ID, START_ID
 from keras_luong.layers import AttentionDecoder, AttentionMemory
 from keras_luong.models.compiled import compiled
-from keras_luong.search import SearchResult
+from keras_luong.search import BeamSearch, SearchResult
 
 Tensor = Any
 _PARTS = ("encoder", "target_embedding", "decoder", "head")
 _ENCODER_LAYER = "encoder_layer"
-_SEARCHES = {"greedy": searches.greedy}
+_SEARCHES: dict[str, Any] = {"greedy": searches.greedy, "beam": searches.BeamSearch()}
 
 
 @keras.saving.register_keras_serializable(package="keras_luong")
@@ -139,7 +139,7 @@ class Seq2Seq(keras.Model):
     def generate(
         self,
         source: Tensor,
-        search: str = "greedy",
+        search: str | BeamSearch = "greedy",
         *,
         max_length: int = 64,
         start_id: int = START_ID,
@@ -150,7 +150,7 @@ class Seq2Seq(keras.Model):
         Args:
             source: int `(b, s)`, padded with 0, the end id last: as in training. No rows give no
                 rows.
-            search: `"greedy"`.
+            search: `"greedy"`, `"beam"`, which is `BeamSearch()`, or a `BeamSearch` of your own.
             max_length: The most tokens to generate, the end token included.
             start_id: What stands before the first generated token.
             end_id: What ends a hypothesis.
@@ -164,8 +164,10 @@ class Seq2Seq(keras.Model):
         """
         source = ops.convert_to_tensor(source)
         self._check_source(source)
-        if search not in _SEARCHES:
-            raise ValueError(f"search must be one of {sorted(_SEARCHES)}. Received: {search!r}")
+        if not (isinstance(search, BeamSearch) or search in _SEARCHES):
+            raise ValueError(
+                f"search must be one of {sorted(_SEARCHES)} or a BeamSearch. Received: {search!r}"
+            )
         key = (search, max_length, start_id, end_id)
         if key not in self._generators:
             self._generators[key] = compiled(self, lambda source: self.run_search(source, *key))
@@ -177,18 +179,21 @@ class Seq2Seq(keras.Model):
         return self._generators[key](source)
 
     def run_search(
-        self, source: Tensor, search: str, max_length: int, start_id: int, end_id: int
+        self, source: Tensor, search: str | BeamSearch, max_length: int, start_id: int, end_id: int
     ) -> SearchResult:
         """`generate` without compilation and checks, to be part of a graph of your own."""
         memory, states = self.encode(source)
         batch_size = ops.shape(source)[0]
-        return _SEARCHES[search](
+        run = search if isinstance(search, BeamSearch) else _SEARCHES[search]
+        mask = {"source_mask": memory.mask} if isinstance(run, BeamSearch) else {}
+        return run(
             self.step,
             self.initial_state(states, memory),
             memory,
             start_ids=ops.full((batch_size, 1), start_id, "int32"),
             end_id=end_id,
             max_length=max_length,
+            **mask,
         )
 
     def _check_source(self, source: Tensor) -> None:

@@ -677,6 +677,72 @@ def test_two_threads_do_not_mix_their_memories(input_feeding):
 
 
 # ---------------------------------------------------------------------------------------------
+# Coverage loss
+# ---------------------------------------------------------------------------------------------
+
+
+def overlap(scores, mask):
+    """The mean over kept steps of `sum_s min(a_t(s), c_t(s))`, step by step."""
+    total = 0.0
+    for b in range(len(scores)):
+        coverage = np.zeros(scores.shape[-1])
+        for t in range(scores.shape[1]):
+            if mask[b, t]:
+                total += np.minimum(scores[b, t], coverage).sum()
+                coverage += scores[b, t]
+    return total / mask.sum()
+
+
+@each_feeding
+def test_coverage_loss_is_added_to_the_loss_of_the_model(input_feeding):
+    decoder = make(input_feeding=input_feeding, coverage_loss=0.7)
+    given = arrays()
+    _, scores = to_numpy(decoder(**given, return_attention_scores=True))
+    (loss,) = decoder.losses
+    expected = 0.7 * overlap(scores.astype("float64"), given["sequences_mask"])
+    assert expected > 0.1
+    np.testing.assert_allclose(to_numpy(loss)[0], expected, rtol=1e-5)
+
+    model = functional_model(decoder, given)
+    outputs = to_numpy(model(given))[0]
+    model.compile(keras.optimizers.SGD(0.0), loss="mse", jit_compile=False)
+    # The labels are the outputs: what is left of the loss is the coverage's.
+    np.testing.assert_allclose(model.evaluate(given, outputs, verbose=0), expected, rtol=1e-5)
+
+
+def test_without_a_weight_nothing_is_added():
+    decoder = make()
+    decoder(**arrays())
+    assert decoder.losses == []
+
+
+# ---------------------------------------------------------------------------------------------
+# Options of `keras.layers.RNN` that a decoder does not have
+# ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("option", "reason"),
+    [
+        ("stateful", "initial_state"),
+        ("go_backwards", "keras.ops.flip"),
+        ("unroll", "runs slower"),
+    ],
+)
+def test_options_of_rnn_are_refused_with_a_reason(option, reason):
+    with pytest.raises(ValueError) as error:
+        make(**{option: True})
+    for part in ("AttentionDecoder", option, reason, f"{option}=True"):
+        assert part in str(error.value)
+    make(**{option: False})  # what a config of `RNN` may hold
+
+
+def test_a_negative_coverage_loss_is_refused():
+    with pytest.raises(ValueError, match=r"coverage_loss must be at least 0. Received: -1"):
+        make(coverage_loss=-1)
+
+
+# ---------------------------------------------------------------------------------------------
 # Training: a model learns to copy
 # ---------------------------------------------------------------------------------------------
 

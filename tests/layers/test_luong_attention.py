@@ -130,6 +130,14 @@ def test_a_training_step_the_other_way():
             {"score_mode": "general", "use_bias": True},
             ["use_bias", "concat", "location", "'general'"],
         ),
+        ({"score_mode": "tutorial"}, ["max_source_length", "tutorial", "None"]),
+        ({"window": "local"}, ["window", "global", "local_m", "local_p", "'local'"]),
+        ({"window_size": 3}, ["window_size", "local_m", "local_p", "3"]),
+        ({"window": "local_m", "window_size": 0.5}, ["window_size", "at least 1", "0.5"]),
+        ({"window": "local_p", "window_size": float("nan")}, ["window_size", "at least 1", "nan"]),
+        ({"probability_fn": "max"}, ["probability_fn", "softmax", "hardmax", "sparsemax", "'max'"]),
+        ({"use_coverage": True}, ["use_coverage", "concat", "'general'"]),
+        ({"score_activation": "tanh"}, ["score_activation", "tutorial", "'general'"]),
         ({"dropout": 1.0}, ["dropout", "[0, 1)", "1.0"]),
         ({"dropout": -0.1}, ["dropout", "[0, 1)", "-0.1"]),
     ],
@@ -210,6 +218,28 @@ def test_location_refuses_a_longer_source_in_a_model():
     # Where lengths are unknown while tracing, the backend finds out: never a silent number.
     with pytest.raises(Exception, match=r"\b6\b"):
         model.predict(longer, verbose=0)
+
+
+def test_a_single_step_of_local_m_needs_its_position():
+    layer = LuongAttention(window="local_m", window_size=1)
+    query, value = random(BATCH, DEPTH), random(BATCH, SOURCE, DEPTH)
+    with pytest.raises(ValueError, match=r"query_position of a single step.*None"):
+        layer(query, value)
+    assert tuple(layer(query, value, query_position=2).shape) == (BATCH, DEPTH)
+
+
+def test_a_state_is_refused_where_there_is_none():
+    query, value = random(BATCH, DEPTH), random(BATCH, SOURCE, DEPTH)
+    with pytest.raises(ValueError, match=r"no state.*\(2, 5\)"):
+        LuongAttention()(query, value, state=random(BATCH, SOURCE))
+    layer = LuongAttention("concat", use_coverage=True)
+    with pytest.raises(ValueError, match=r"state of shape \(2, 5\).*\(2, 4\)"):
+        layer(query, value, state=random(BATCH, SOURCE - 1))
+
+
+def test_memories_of_other_sentences_are_refused():
+    with pytest.raises(ValueError, match=r"value.*2.*Received 3"):
+        LuongAttention()(random(BATCH, TARGET, DEPTH), random(3, SOURCE, DEPTH))
 
 
 def test_list_form_is_refused():

@@ -298,6 +298,8 @@ in_float64 = pytest.mark.skipif(
 @in_float64
 @each_option
 def test_gradients(case):
+    if keras.backend.backend() == "jax" and case in DECODER_CASES:
+        pytest.skip("Keras' own cells round to float32 there; test_attention_decoder_numbers.py")
     check_gradients(case)
 
 

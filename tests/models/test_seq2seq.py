@@ -17,7 +17,7 @@ from keras_luong import (
 )
 from keras_luong.ids import END_ID, PADDING_ID, START_ID
 from keras_luong.models import rnn_encoder
-from keras_luong.search import SearchResult
+from keras_luong.search import BeamSearch, SearchResult
 from tests.layers.layer_checks import to_numpy
 
 SOURCE_IDS, TARGET_IDS, UNITS, MAX_LENGTH = 9, 11, 6, 7
@@ -162,6 +162,36 @@ def test_neither_batch_mates_nor_padding_columns_matter(name):
         scores = alone.attention_scores[0]
         np.testing.assert_allclose(together.attention_scores[row][..., :length], scores, atol=1e-5)
         np.testing.assert_allclose(padded.attention_scores[row][..., :length], scores, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["tied", "stacked", "local_m", "coverage", "monotonic"])
+def test_beams_carry_what_belongs_to_them(name):
+    model = made(name)
+    search = BeamSearch(4, n_best=4, length_penalty="gnmt", beta=0.3)
+    result = generate(model, search=search)
+    assert (np.diff(result.scores, axis=1) <= 1e-6).all()
+    for n in range(4):
+        # What the whole model says of the hypothesis when it is forced on it.
+        ids, lengths = result.ids[:, n], result.lengths[:, n]
+        target = np.concatenate([np.full((len(ids), 1), START_ID), ids[:, :-1]], axis=1)
+        logits = forward(model, [SOURCE, target.astype("int32")]).astype("float64")
+        log_probs = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+        of_tokens = np.take_along_axis(log_probs, ids[..., None], axis=-1)[..., 0]
+        kept = np.arange(MAX_LENGTH) < lengths[:, None]
+        np.testing.assert_allclose(result.log_probs[:, n], (of_tokens * kept).sum(1), atol=1e-3)
+        assert not result.attention_scores[:, n][~kept].any()
+        # The score, from the attention scores that came with the hypothesis.
+        coverage = np.minimum(result.attention_scores[:, n].sum(axis=1), 1.0)
+        logs = np.log(np.maximum(coverage, 1.2e-38)) * (SOURCE != PADDING_ID)
+        expected = result.log_probs[:, n] / ((5 + lengths) / 6) ** 0.6 + 0.3 * logs.sum(axis=1)
+        np.testing.assert_allclose(result.scores[:, n], expected, rtol=1e-3)
+
+
+def test_beam_by_name():
+    model = made("tied")
+    one, other = generate(model, search="beam"), generate(model, search=BeamSearch())
+    np.testing.assert_array_equal(one.ids, other.ids)
+    assert one.ids.shape == (4, 1, MAX_LENGTH)
 
 
 def test_start_and_end_ids_are_arguments():
@@ -366,7 +396,7 @@ def test_refused_sources(source, parts):
         assert part in str(error.value)
 
 
-@pytest.mark.parametrize("search", ["beam", "", None])
+@pytest.mark.parametrize("search", ["beams", "", None])
 def test_an_unknown_search_is_refused(search):
     with pytest.raises(ValueError, match=rf"search must be one of .*'greedy'.*{search!r}"):
         build().generate(SOURCE, search)
