@@ -433,8 +433,9 @@ class Attention(keras.layers.Layer):
         check_mask(layer, f"{name}_mask", mask, memory.shape[:-1])
         self.check_source_length(memory.shape[1])
         if key is not None:
-            self.check_form(layer, "key", key)
-            check_shape(layer, "key", key, (*memory.shape[:-1], key.shape[-1]))
+            key_name = "key" if name == "value" else f"{name}_key"
+            self.check_form(layer, key_name, key)
+            check_shape(layer, key_name, key, (*memory.shape[:-1], key.shape[-1]))
 
     def check_source_length(self, length: int | None) -> None:
         """Refuses a source whose length is known and more than the weights have room for."""

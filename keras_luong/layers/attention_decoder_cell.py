@@ -1,7 +1,6 @@
 """`AttentionDecoderCell`: one step of a decoder with attention."""
 
 import copy
-import inspect
 from typing import Any
 
 import keras
@@ -9,7 +8,14 @@ from keras import ops
 
 from keras_luong.layers.attention import Attended, Attention, AttentionMemory
 from keras_luong.layers.attention_vector import AttentionVector
-from keras_luong.layers.cells import flat_state_size, output_depth, pack_states
+from keras_luong.layers.cells import (
+    build_cell,
+    check_cell,
+    flat_state_size,
+    output_depth,
+    pack_states,
+    takes_training,
+)
 
 Tensor = Any
 
@@ -102,7 +108,7 @@ class AttentionDecoderCell(keras.layers.Layer):
         )
         self.input_feeding = input_feeding
         self._context_depth: int | None = None
-        self._cell_takes_training = "training" in inspect.signature(cell.call).parameters
+        self._cell_takes_training = takes_training(cell)
 
     @property
     def units(self) -> int | None:
@@ -126,8 +132,7 @@ class AttentionDecoderCell(keras.layers.Layer):
         batch, input_depth = inputs_shape
         self._context_depth = self.attention.context_depth(memory_shape)
         recurrent_depth = input_depth + (self.output_size if self.input_feeding else 0)
-        if hasattr(self.cell, "build") and not getattr(self.cell, "built", False):
-            self.cell.build((batch, recurrent_depth))
+        build_cell(self.cell, (batch, recurrent_depth))
         query_depth = output_depth(self.cell)
         if not self.attention.built:
             self.attention.build((batch, None, query_depth), memory_shape, key_shape)
@@ -284,11 +289,7 @@ def _by_row(tensor: Tensor, rows: Tensor) -> Tensor:
 
 
 def _check_parts(cell: Any, attention: Any) -> None:
-    if not (hasattr(cell, "state_size") and callable(cell)):
-        raise ValueError(
-            "cell must be a recurrent cell such as keras.layers.LSTMCell, with a call(inputs, "
-            f"states) and a state_size. Received: {cell!r}"
-        )
+    check_cell(cell)
     if not isinstance(attention, Attention):
         raise ValueError(
             "attention must be an attention layer of this package, such as LuongAttention. "

@@ -1,12 +1,33 @@
-"""What the package needs to know of Keras cells: their states and their dropout masks."""
+"""What the package needs to know of Keras cells: their form, states and dropout masks."""
 
 import contextlib
+import inspect
 from collections.abc import Iterator
 from typing import Any
 
 from keras import ops
 
 Tensor = Any
+
+
+def check_cell(cell: Any) -> None:
+    """Refuses what is no recurrent cell."""
+    if not (hasattr(cell, "state_size") and callable(cell)):
+        raise ValueError(
+            "cell must be a recurrent cell such as keras.layers.LSTMCell, with a call(inputs, "
+            f"states) and a state_size. Received: {cell!r}"
+        )
+
+
+def takes_training(cell: Any) -> bool:
+    """Whether the cell's `call` has a `training` argument, which a user's own need not have."""
+    return "training" in inspect.signature(cell.call).parameters
+
+
+def build_cell(cell: Any, inputs_shape: Any) -> None:
+    """Builds a cell that can be and is not yet."""
+    if hasattr(cell, "build") and not getattr(cell, "built", False):
+        cell.build(inputs_shape)
 
 
 def output_depth(cell: Any) -> int:
@@ -46,25 +67,25 @@ def drawn_dropout(cell: Any, batch_size: Any, input_depth: int, training: Any) -
     They must exist before the loop: JAX runs the loop in a scope of its own, in which a mask drawn
     would be the same at every call.
     """
-    innermost = list(_innermost(cell, input_depth))
+    inner = list(innermost(cell, input_depth))
     try:
         if training:
-            for one, depth in innermost:
+            for one, depth in inner:
                 _draw(one, batch_size, depth)
         yield
     finally:
-        for one, _ in innermost:
+        for one, _ in inner:
             _forget(one)
 
 
-def _innermost(cell: Any, input_depth: int) -> Iterator[tuple[Any, int]]:
+def innermost(cell: Any, input_depth: int) -> Iterator[tuple[Any, int]]:
     """The cells inside stacks and wrappers, each with the depth of its input."""
     if hasattr(cell, "cells"):
         for one in cell.cells:
-            yield from _innermost(one, input_depth)
+            yield from innermost(one, input_depth)
             input_depth = output_depth(one)
     elif hasattr(cell, "cell"):
-        yield from _innermost(cell.cell, input_depth)
+        yield from innermost(cell.cell, input_depth)
     else:
         yield cell, input_depth
 

@@ -1,13 +1,12 @@
 """`ResidualCell`: a recurrent cell that adds its input to its output."""
 
 import copy
-import inspect
 from typing import Any
 
 import keras
 from keras import ops
 
-from keras_luong.layers.cells import output_depth
+from keras_luong.layers.cells import build_cell, check_cell, output_depth, takes_training
 
 Tensor = Any
 
@@ -48,13 +47,9 @@ class ResidualCell(keras.layers.Layer):
 
     def __init__(self, cell: Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if not (hasattr(cell, "state_size") and callable(cell)):
-            raise ValueError(
-                "cell must be a recurrent cell such as keras.layers.LSTMCell, with a call(inputs, "
-                f"states) and a state_size. Received: {cell!r}"
-            )
+        check_cell(cell)
         self.cell = cell
-        self._cell_takes_training = "training" in inspect.signature(cell.call).parameters
+        self._cell_takes_training = takes_training(cell)
 
     @property
     def state_size(self) -> Any:
@@ -70,8 +65,7 @@ class ResidualCell(keras.layers.Layer):
                 "A residual cell needs an output as deep as its input. Received input depth "
                 f"{inputs_shape[-1]} and output depth {self.output_size}."
             )
-        if hasattr(self.cell, "build") and not getattr(self.cell, "built", False):
-            self.cell.build(inputs_shape)
+        build_cell(self.cell, inputs_shape)
 
     def call(self, inputs: Tensor, states: Any, training: bool | None = None) -> tuple[Tensor, Any]:
         kwargs = {"training": training} if self._cell_takes_training else {}

@@ -1,7 +1,7 @@
 """`load_tfa_weights`: the weights of a TensorFlow Addons `AttentionWrapper`, for a cell of ours."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,7 +9,7 @@ import numpy as np
 from keras_luong.layers.attention_decoder import AttentionDecoder
 from keras_luong.layers.attention_decoder_cell import AttentionDecoderCell
 from keras_luong.layers.bahdanau_attention import BahdanauAttention
-from keras_luong.layers.cells import output_depth
+from keras_luong.layers.cells import innermost, output_depth
 from keras_luong.layers.luong_attention import LuongAttention
 from keras_luong.layers.monotonic_attention import MonotonicAttention
 
@@ -160,7 +160,7 @@ def _options(attention: Any) -> dict[str, Any]:
 def _targets(cell: AttentionDecoderCell) -> dict[str, Any]:
     """The variables of a built cell, by the names of TensorFlow Addons."""
     targets = {}
-    for index, inner in enumerate(_inner_cells(cell.cell)):
+    for index, inner in enumerate(one for one, _ in innermost(cell.cell, 0)):
         for variable in inner.weights:
             targets[f"cell {index}/{variable.name}"] = variable
     for variable in cell.attention.weights:
@@ -168,16 +168,6 @@ def _targets(cell: AttentionDecoderCell) -> dict[str, Any]:
     for variable in cell.attention_vector.weights:
         targets[f"attention_layer/{variable.name}"] = variable
     return targets
-
-
-def _inner_cells(cell: Any) -> Iterator[Any]:
-    if hasattr(cell, "cells"):
-        for one in cell.cells:
-            yield from _inner_cells(one)
-    elif hasattr(cell, "cell"):
-        yield from _inner_cells(cell.cell)
-    else:
-        yield cell
 
 
 def _shapes_of_build(

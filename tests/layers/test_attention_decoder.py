@@ -737,6 +737,14 @@ def test_options_of_rnn_are_refused_with_a_reason(option, reason):
     make(**{option: False})  # what a config of `RNN` may hold
 
 
+@pytest.mark.parametrize("shape", [(BATCH, SOURCE + 1, 3), (BATCH, 3)], ids=str)
+def test_a_key_of_another_shape_is_refused_by_its_name(shape):
+    with pytest.raises(ValueError) as error:
+        make()(random(BATCH, TARGET, 3), random(BATCH, SOURCE, 5), memory_key=random(*shape))
+    for part in ("AttentionDecoder", "memory_key", str(shape)):
+        assert part in str(error.value)
+
+
 def test_a_negative_coverage_loss_is_refused():
     with pytest.raises(ValueError, match=r"coverage_loss must be at least 0. Received: -1"):
         make(coverage_loss=-1)
