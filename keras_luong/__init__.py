@@ -18,8 +18,8 @@ from keras_luong.layers import (
     ResidualCell,
     load_tfa_weights,
 )
-from keras_luong.models import Seq2Seq, luong_seq2seq, rnn_encoder
-from keras_luong.search import BeamSearch
+from keras_luong.models import Ensemble, Seq2Seq, luong_seq2seq, rnn_encoder
+from keras_luong.search import BeamSearch, GreedySearch, SamplingSearch
 
 if TYPE_CHECKING:
     from keras_luong.serving import Translator
@@ -44,11 +44,14 @@ __all__ = [
     "AttentionVector",
     "BahdanauAttention",
     "BeamSearch",
+    "Ensemble",
+    "GreedySearch",
     "LuongAttention",
     "MaskedCrossentropy",
     "MonotonicAttention",
     "MultiSourceAttention",
     "ResidualCell",
+    "SamplingSearch",
     "Seq2Seq",
     "SubwordTokenizer",
     "TokenAccuracy",

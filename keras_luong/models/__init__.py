@@ -1,7 +1,8 @@
 """Models in the functional API."""
 
 from keras_luong.models.encoders import rnn_encoder
+from keras_luong.models.ensemble import Ensemble
 from keras_luong.models.luong_seq2seq import luong_seq2seq
-from keras_luong.models.seq2seq import Seq2Seq
+from keras_luong.models.seq2seq import ScoredTarget, Seq2Seq
 
-__all__ = ["Seq2Seq", "luong_seq2seq", "rnn_encoder"]
+__all__ = ["Ensemble", "ScoredTarget", "Seq2Seq", "luong_seq2seq", "rnn_encoder"]

@@ -1,47 +1,58 @@
 """The one file that knows how a backend compiles a function of a model."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import keras
 
 Tensor = Any
 
 
-def compiled(model: keras.Model, function: Callable[[Tensor], Any]) -> Callable[[Tensor], Any]:
-    """Compiles `function(ids)` of a model for inference: `tf.function`, `jax.jit`, or torch eager.
+class Argument(NamedTuple):
+    """What a compiled function takes in a place: sizes that are `None` may change between calls."""
+
+    shape: tuple[int | None, ...]
+    dtype: str
+
+
+def compiled(
+    model: Any, function: Callable[..., Any], arguments: Sequence[Argument]
+) -> Callable[..., Any]:
+    """Compiles a function of a model for inference: `tf.function`, `jax.jit`, or torch eager.
 
     The model's weights stay live: training goes on, and the compiled function sees it.
 
     Args:
-        model: Whose variables `function` reads.
-        function: Takes int32 ids `(b, s)` and returns a structure of tensors.
+        model: Whose `variables` the function reads.
+        function: Takes tensors and returns a structure of tensors.
+        arguments: What it takes.
 
     Returns:
-        A function with the same argument and result.
+        A function with the same arguments and result.
     """
-    return _COMPILERS[keras.backend.backend()](model, function)
+    return _COMPILERS[keras.backend.backend()](model, function, arguments)
 
 
-def _tensorflow(model: keras.Model, function: Callable) -> Callable:
+def _tensorflow(model: Any, function: Callable, arguments: Sequence[Argument]) -> Callable:
     import tensorflow as tf
 
     # One trace for every shape, and no XLA: it would compile anew for each.
-    return tf.function(function, input_signature=[tf.TensorSpec((None, None), tf.int32)])
+    signature = [tf.TensorSpec(one.shape, one.dtype) for one in arguments]
+    return tf.function(function, input_signature=signature)
 
 
-def _jax(model: keras.Model, function: Callable) -> Callable:
+def _jax(model: Any, function: Callable, arguments: Sequence[Argument]) -> Callable:
     import jax
 
     @jax.jit
-    def pure(values: list[Tensor], ids: Tensor) -> Any:
+    def pure(values: list[Tensor], *given: Tensor) -> Any:
         with keras.StatelessScope(state_mapping=zip(model.variables, values, strict=True)):
-            return function(ids)
+            return function(*given)
 
-    return lambda ids: pure([variable.value for variable in model.variables], ids)
+    return lambda *given: pure([variable.value for variable in model.variables], *given)
 
 
-def _torch(model: keras.Model, function: Callable) -> Callable:
+def _torch(model: Any, function: Callable, arguments: Sequence[Argument]) -> Callable:
     import torch
 
     return torch.no_grad()(function)

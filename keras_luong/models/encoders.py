@@ -36,7 +36,7 @@ def rnn_encoder(
         num_layers: Number of recurrent layers.
         bidirectional: Whether every layer reads both ways; its depth doubles.
         residual: Whether layers after the first add their input to their output.
-        dropout: Fraction dropped from the input of every layer in training.
+        dropout: Fraction dropped from the input of every layer, and from the memory, in training.
         name: The model's name.
 
     Returns:
@@ -69,6 +69,7 @@ def rnn_encoder(
         layer = _layer(cell, units, bidirectional, name=f"{cell}_{index}")
         outputs, *states = layer(inputs)
         memory = keras.layers.Add()([memory, outputs]) if residual and index else outputs
+    memory = keras.layers.Dropout(dropout, name="memory_dropout")(memory)
     return keras.Model(source, [memory, *_bridge(states, state_sizes)], name=name)
 
 

@@ -46,8 +46,9 @@ def luong_seq2seq(
         input_feeding: Whether the attention vector is part of the decoder's next input.
         tie_embeddings: Whether the vocabulary product uses the target embedding; `embedding_dim`
             must then be `units`.
-        dropout: Fraction dropped from inputs of encoder layers, target embeddings and attention
-            vectors, and (one mask a sequence) from what decoder cells after the first get.
+        dropout: Fraction dropped from inputs of encoder layers, the memory, target embeddings and
+            attention vectors, and (one mask a sequence) from the inputs of decoder cells after the
+            first.
         name: The model's name.
 
     Returns:

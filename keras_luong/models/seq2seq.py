@@ -1,24 +1,36 @@
 """`Seq2Seq`: encoder, attention decoder and vocabulary in one `keras.Model`."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 from keras import ops
 
-from keras_luong import search as searches
-from keras_luong.ids import END_ID, PADDING_ID, START_ID
+from keras_luong.functional import float32_at_least
+from keras_luong.ids import PADDING_ID
 from keras_luong.layers import AttentionDecoder, AttentionMemory
-from keras_luong.models.compiled import compiled
-from keras_luong.search import BeamSearch, SearchResult
+from keras_luong.models.generation import Generation
 
 Tensor = Any
 _PARTS = ("encoder", "target_embedding", "decoder", "head")
 _ENCODER_LAYER = "encoder_layer"
-_SEARCHES: dict[str, Any] = {"greedy": searches.greedy, "beam": searches.BeamSearch()}
+
+
+class ScoredTarget(NamedTuple):
+    """What a model says of given targets.
+
+    Attributes:
+        log_probs: `(b,)`, the sum over the tokens.
+        token_log_probs: `(b, t)`, each token's, the end token's included; 0 at padding.
+        attention_scores: `(b, t, s)`, zeros at padding.
+    """
+
+    log_probs: Tensor
+    token_log_probs: Tensor
+    attention_scores: Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_luong")
-class Seq2Seq(keras.Model):
+class Seq2Seq(Generation, keras.Model):
     """A sequence-to-sequence model: source ids and target ids in, logits of the next ids out.
 
     A functional `keras.Model`: `compile`, `fit`, `evaluate` and `.keras` files work as they do for
@@ -86,12 +98,17 @@ class Seq2Seq(keras.Model):
         self.decoder = decoder
         self.head = head
         self.dropout = dropout
-        self._generators: dict[tuple, Any] = {}
+        self._searches: dict[tuple, Any] = {}
 
     @property
     def max_source_length(self) -> int | None:
         """Length of the longest source (end token included) that the model takes, if it has one."""
         return self.decoder.cell.attention.max_source_length
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Number of target ids."""
+        return self.output.shape[-1]
 
     def encode(self, source: Tensor) -> tuple[AttentionMemory, Any]:
         """Reads source ids `(b, s)`: the prepared memory, and the decoder's initial state."""
@@ -136,79 +153,32 @@ class Seq2Seq(keras.Model):
         )
         return logits, state, scores
 
-    def generate(
-        self,
-        source: Tensor,
-        search: str | BeamSearch = "greedy",
-        *,
-        max_length: int = 64,
-        start_id: int = START_ID,
-        end_id: int = END_ID,
-    ) -> SearchResult:
-        """Generates target ids for source ids.
+    def score(self, source: Tensor, target_in: Tensor, target_out: Tensor) -> ScoredTarget:
+        """What the model says of a given target: forced decoding.
 
         Args:
-            source: int `(b, s)`, padded with 0, the end id last: as in training. No rows give no
-                rows.
-            search: `"greedy"`, `"beam"`, which is `BeamSearch()`, or a `BeamSearch` of your own.
-            max_length: The most tokens to generate, the end token included.
-            start_id: What stands before the first generated token.
-            end_id: What ends a hypothesis.
+            source: int32 `(b, s)`.
+            target_in: int32 `(b, t)`, `[start] + target`.
+            target_out: int32 `(b, t)`, `target + [end]`.
 
         Returns:
-            A `SearchResult`.
-
-        Raises:
-            ValueError: For a source that is not integer of rank 2 or has no column, one longer than
-                `max_source_length`, an unknown search, or `max_length` below 1.
+            A `ScoredTarget`, zeros at padding.
         """
-        source = ops.convert_to_tensor(source)
-        self._check_source(source)
-        if not (isinstance(search, BeamSearch) or search in _SEARCHES):
-            raise ValueError(
-                f"search must be one of {sorted(_SEARCHES)} or a BeamSearch. Received: {search!r}"
-            )
-        key = (search, max_length, start_id, end_id)
-        if key not in self._generators:
-            self._generators[key] = compiled(self, lambda source: self.run_search(source, *key))
-        source = ops.cast(source, "int32")
-        if source.shape[0] == 0:
-            # A row of padding stands in: not every backend can reshape nothing.
-            result = self._generators[key](ops.zeros((1, source.shape[1]), "int32"))
-            return SearchResult(*(field[:0] for field in result))
-        return self._generators[key](source)
-
-    def run_search(
-        self, source: Tensor, search: str | BeamSearch, max_length: int, start_id: int, end_id: int
-    ) -> SearchResult:
-        """`generate` without compilation and checks, to be part of a graph of your own."""
-        memory, states = self.encode(source)
-        batch_size = ops.shape(source)[0]
-        run = search if isinstance(search, BeamSearch) else _SEARCHES[search]
-        mask = {"source_mask": memory.mask} if isinstance(run, BeamSearch) else {}
-        return run(
-            self.step,
-            self.initial_state(states, memory),
+        memory, initial_state = _memory_and_states(self.encoder(source, training=False))
+        vectors, attention_scores = self.decoder(
+            self.target_embedding(target_in),
             memory,
-            start_ids=ops.full((batch_size, 1), start_id, "int32"),
-            end_id=end_id,
-            max_length=max_length,
-            **mask,
+            initial_state=initial_state,
+            sequences_mask=ops.not_equal(target_in, PADDING_ID),
+            memory_mask=ops.not_equal(source, PADDING_ID),
+            return_attention_scores=True,
+            training=False,
         )
-
-    def _check_source(self, source: Tensor) -> None:
-        dtype = keras.backend.standardize_dtype(source.dtype)
-        if len(source.shape) != 2 or source.shape[1] == 0 or "int" not in dtype:
-            raise ValueError(
-                "source must be integer ids of shape (batch, source length), with at least the end "
-                f"id in each row. Received shape {tuple(source.shape)}, dtype {dtype}."
-            )
-        longest = self.max_source_length
-        if longest is not None and source.shape[1] > longest:
-            raise ValueError(
-                f"The location score of this model takes sources of at most {longest} ids. "
-                f"Received {source.shape[1]}."
-            )
+        logits = float32_at_least(_logits(self.head, self.target_embedding, vectors))
+        log_probs = ops.log_softmax(logits, axis=-1)
+        picked = ops.take_along_axis(log_probs, target_out[..., None], axis=-1)
+        of_tokens = ops.where(ops.equal(target_out, PADDING_ID), 0.0, ops.squeeze(picked, -1))
+        return ScoredTarget(ops.sum(of_tokens, axis=-1), of_tokens, attention_scores)
 
     def get_config(self) -> dict[str, Any]:
         config = {name: _serialized(getattr(self, name), self.encoder) for name in _PARTS}

@@ -1,23 +1,23 @@
 """Beam search: the k best hypotheses of every sentence, side by side."""
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import keras
 from keras import ops
 
-from keras_luong.functional import float32_at_least
+from keras_luong.search.hypotheses import Choice, Hypotheses, duplicates, emptied
 from keras_luong.search.largest import largest
 from keras_luong.search.penalties import LENGTH_PENALTIES, coverage_penalty, length_penalty
-from keras_luong.search.result import SearchResult
+from keras_luong.search.phrases import Phrases, allocated
+from keras_luong.search.search import Search, Turn, check_at_least
 
 Tensor = Any
-Step = Callable[[Tensor, Any, Any], tuple]
+EARLY_STOPPING = ("never", False, True)
 
 
 @dataclasses.dataclass(frozen=True)
-class BeamSearch:
+class BeamSearch(Search):
     """Keeps the `beam_width` best hypotheses at every step.
 
     A hypothesis with the log-probabilities of its tokens summing to `log_probs`, of L generated
@@ -27,21 +27,37 @@ class BeamSearch:
 
     where the second term, over kept source positions, comes in when a hypothesis ends. One that has
     ended keeps its slot and its score, and competes; those that have not at `max_length` compete
-    under the same rule. The search stops when every slot has ended. Equal scores: the lower slot,
-    then the lower id. Nothing is banned. A beam may be wider than the vocabulary; while there are
-    fewer hypotheses than slots, empty slots have the score minus infinity and length 0.
+    under the same rule. Equal scores: the lower slot, then the lower id. A beam may be wider than
+    the vocabulary; while there are fewer hypotheses than slots, slots are empty. No hypothesis
+    comes back twice.
+
+    With groups, the beam is cut into `num_groups` of equal size, which choose one after the other
+    at every step: a token loses `diversity` times the number of slots of earlier groups that chose
+    it at this step. That sways the choice alone; scores stay what they are. What several groups
+    found comes back once, so that there may be fewer than `n_best`.
+
+    With `constraints` every hypothesis that comes back holds all phrases of its sentence, and slots
+    are shared out by how much of them hypotheses hold.
 
     Args:
         beam_width: How many hypotheses a sentence keeps.
         n_best: How many come back, at most `beam_width`.
         length_penalty: `"none"`; `"average"`, L; or `"gnmt"`, `((5 + L) / 6)^alpha`.
-        alpha: Exponent of `"gnmt"`.
-        beta: Weight of the coverage penalty. It needs a step that gives attention scores.
-        min_length: No hypothesis ends with fewer generated tokens than this, the end included.
+        alpha: Exponent of `"gnmt"`, at least 0.
+        beta: Weight of the coverage penalty, at least 0. It needs a step that gives attention
+            scores.
+        early_stopping: When a sentence is done before all its slots are. `"never"`: once `n_best`
+            hypotheses have ended that no other can overtake any more, which changes nothing.
+            `False`: once no other, as long as it is now, scores better than they. `True`: once
+            `n_best` have ended.
+        num_groups: Groups of diverse beam search; a divisor of `beam_width`.
+        diversity: What a token that an earlier group chose loses, at least 0.
+        min_length: See `Search`, as for `max_length_factor`, `banned_ids`, `no_repeat_ngram_size`
+            and `repetition_penalty`.
 
     Call arguments:
         step: `(ids (b, k), state, shared) -> (logits (b, k, v), state)`, or with attention scores
-            `(b, k, s)` as a third.
+            `(b, k, s)` as a third. The first call has k = 1.
         state: Any structure of tensors that lead with `(b, 1)`.
         shared: What `step` needs of the sentence and does not change, such as the memory. It leads
             with b, and is never copied for the hypotheses.
@@ -49,13 +65,17 @@ class BeamSearch:
         end_id: The id that ends a hypothesis.
         max_length: The most tokens to generate, the end token included.
         source_mask: Boolean `(b, s)` for the coverage penalty, or `None` to keep every position.
+        prefix: int32 `(b, p)`, what hypotheses must begin with, below 0 where nothing is forced.
+        constraints: int32 `(b, c, l)`: c phrases of at most l tokens that must appear, below 0
+            after their end. They may overlap.
+        alpha: `(b,)`, exponents in the place of that of the search.
 
     Returns:
         A `SearchResult` of `n_best` hypotheses a sentence, best first.
 
     Raises:
-        ValueError: For a width, length or penalty that cannot be, and for `beta` where the step
-            gives no attention scores.
+        ValueError: For a width, length or penalty that cannot be, a prefix or constraints that
+            contradict the rest, and for `beta` where the step gives no attention scores.
 
     Example:
 
@@ -71,7 +91,9 @@ class BeamSearch:
 
     Reference:
         [Wu et al. 2016](https://arxiv.org/abs/1609.08144), section 7. There the coverage penalty
-        also ranks hypotheses that have not ended; here it would favour the shorter of two.
+        also ranks hypotheses that have not ended; here it would favour the shorter of two. Groups:
+        [Vijayakumar et al. 2018](https://arxiv.org/abs/1610.02424), with its Hamming diversity,
+        which like there counts the step's tokens alone and is no part of what is summed up.
     """
 
     beam_width: int = 4
@@ -79,11 +101,15 @@ class BeamSearch:
     length_penalty: str = "none"
     alpha: float = 0.6
     beta: float = 0.0
-    min_length: int = 0
+    early_stopping: bool | str = "never"
+    num_groups: int = 1
+    diversity: float = 0.5
+
+    takes: ClassVar[tuple[str, ...]] = ("prefix", "constraints", "alpha")
 
     def __post_init__(self) -> None:
-        if self.beam_width < 1:
-            raise ValueError(f"beam_width must be at least 1. Received: {self.beam_width}")
+        super().__post_init__()
+        check_at_least("beam_width", self.beam_width, 1)
         if not 1 <= self.n_best <= self.beam_width:
             raise ValueError(
                 f"n_best must be from 1 to beam_width={self.beam_width}. Received: {self.n_best}"
@@ -93,195 +119,201 @@ class BeamSearch:
                 f"length_penalty must be one of {tuple(LENGTH_PENALTIES)}. Received: "
                 f"{self.length_penalty!r}"
             )
-        if not self.beta >= 0:
-            raise ValueError(f"beta must be at least 0. Received: {self.beta}")
-
-    def __call__(
-        self,
-        step: Step,
-        state: Any,
-        shared: Any,
-        *,
-        start_ids: Tensor,
-        end_id: int,
-        max_length: int,
-        source_mask: Tensor | None = None,
-    ) -> SearchResult:
-        if not max(1, self.min_length) <= max_length:
+        for name in ("alpha", "beta", "diversity"):
+            check_at_least(name, getattr(self, name), 0)
+        if self.early_stopping not in EARLY_STOPPING:
             raise ValueError(
-                f"max_length must be at least 1 and min_length={self.min_length}. Received: "
-                f"{max_length}"
+                f"early_stopping must be one of {EARLY_STOPPING}. Received: {self.early_stopping!r}"
             )
-        run = _Run(self, step, shared, end_id, max_length, source_mask)
-        beams = run.advance(0, run.start(ops.cast(start_ids, "int32"), state))
-        variables, structure = keras.tree.flatten(beams), beams
+        if self.num_groups < 1 or self.beam_width % self.num_groups:
+            raise ValueError(
+                f"num_groups must divide beam_width={self.beam_width}. Received: {self.num_groups}"
+            )
 
-        def unfinished(t: Tensor, variables: tuple) -> Tensor:
-            current = keras.tree.pack_sequence_as(structure, list(variables))
-            return ops.logical_not(ops.all(current.has_ended))
+    @property
+    def width(self) -> int:
+        return self.beam_width
 
-        def body(t: Tensor, variables: tuple) -> tuple:
-            current = keras.tree.pack_sequence_as(structure, list(variables))
-            return t + 1, tuple(keras.tree.flatten(run.advance(t, current)))
+    @property
+    def first_width(self) -> int:
+        return 1
 
-        _, variables = ops.while_loop(
-            unfinished, body, (1, tuple(variables)), maximum_iterations=max_length - 1
-        )
-        return run.result(keras.tree.pack_sequence_as(structure, list(variables)))
+    @property
+    def count(self) -> int:
+        return self.n_best
 
+    @property
+    def needs_coverage(self) -> bool:
+        return self.beta > 0
 
-class _Beams(NamedTuple):
-    """What k slots of every sentence hold; all lead with `(b, k)`.
+    # -- choosing -------------------------------------------------------------------------------
 
-    Attributes:
-        last_ids: int32 `(b, k)`.
-        ids: int32 `(b, k, max_length)`.
-        lengths: int32 `(b, k)`.
-        log_probs: `(b, k)`, minus infinity for an empty slot.
-        scores: `(b, k)`.
-        has_ended: Boolean `(b, k)`; empty slots have.
-        attention_scores: `(b, k, max_length, s)`, or `()` if the step gives none.
-        state: The step's.
-    """
+    def choose(self, turn: Turn) -> Choice:
+        phrases, given = None, turn.request.constraints
+        if given is not None:
+            phrases = Phrases.of(given, turn.hypotheses.ids, turn.step)
+        candidates = self._candidates(turn, phrases)
+        slots, count = candidates.ids.shape[1:]
+        if phrases is not None:
+            candidates, banks = self._with_phrases(turn, candidates, phrases)
+            rows = candidates.in_rows(self.beam_width)
+            banks = _row(banks, self.beam_width, 0)
+            chosen = allocated(rows.scores, banks, phrases.banks, self.beam_width)
+        else:
+            rows = candidates.in_rows(self.beam_width)
+            by_groups = self.num_groups > 1
+            chosen = (
+                self._by_groups(turn, candidates)
+                if by_groups
+                else largest(rows.scores, self.beam_width)[1]
+            )
+        return rows.chosen(chosen, slots, count)
 
-    last_ids: Tensor
-    ids: Tensor
-    lengths: Tensor
-    log_probs: Tensor
-    scores: Tensor
-    has_ended: Tensor
-    attention_scores: Any
-    state: Any
+    def _candidates(self, turn: Turn, phrases: Phrases | None) -> "_Candidates":
+        """The tokens that may be chosen, by id, `(b, k, n)`: never all of the vocabulary.
 
+        The most probable `beam_width` tokens of a hypothesis can fill the beam; the end, whose
+        score follows another rule, may stand among them. Tokens that earlier groups chose may fall
+        behind, but are fewer than the slots of all groups.
+        """
+        before, end_id = turn.hypotheses, turn.request.end_id
+        size = turn.allowed.shape[-1]
+        _, ids = largest(turn.allowed, min(size, self.beam_width + 1))
+        more = [ops.full_like(ids[..., :1], end_id)]
+        if phrases is not None:
+            following = phrases.next_tokens()
+            following = ops.where(following < 0, end_id, following)
+            more.append(ops.repeat(following, ids.shape[1], axis=1))
+        ids = ops.sort(ops.concatenate([ids, *more], axis=-1), axis=-1)
+        is_end, is_done = ops.equal(ids, end_id), before.is_done[..., None]
+        is_first = ops.not_equal(ids, ops.concatenate([ids[..., :1] - 1, ids[..., :-1]], axis=-1))
 
-class _Run(NamedTuple):
-    """One search over one batch."""
+        def after(sums: Tensor, logits: Tensor, normalizer: Tensor) -> Tensor:
+            gained = ops.take_along_axis(logits, ids, axis=-1) - normalizer
+            frozen = ops.where(is_end, 0.0, -float("inf"))
+            return sums[..., None] + ops.where(is_done, ops.cast(frozen, gained.dtype), gained)
 
-    search: BeamSearch
-    step: Step
-    shared: Any
-    end_id: int
-    max_length: int
-    source_mask: Tensor | None
+        totals = after(before.totals, turn.allowed, turn.own_normalizer)
+        totals = ops.where(is_first, totals, -float("inf"))
+        is_raw = turn.allowed is turn.logits
+        log_probs = totals if is_raw else after(before.log_probs, turn.logits, turn.normalizer)
+        return _Candidates(ids, log_probs, totals, self._scores(turn, totals, is_end))
 
-    def start(self, start_ids: Tensor, state: Any) -> _Beams:
-        """One hypothesis without a token, and empty slots."""
-        width = self.search.beam_width
-        last_ids = ops.repeat(start_ids, width, axis=1)
-        is_first = ops.equal(ops.arange(width, dtype="int32"), 0)
-        is_first = ops.logical_and(is_first, ops.ones_like(last_ids, dtype="bool"))
-        log_probs = ops.where(is_first, 0.0, -float("inf"))
-        return _Beams(
-            last_ids=last_ids,
-            ids=ops.repeat(ops.full_like(last_ids, self.end_id)[..., None], self.max_length, -1),
-            lengths=ops.zeros_like(last_ids),
-            log_probs=log_probs,
-            scores=log_probs,
-            has_ended=ops.logical_not(is_first),
-            attention_scores=(),
-            state=keras.tree.map_structure(lambda one: ops.repeat(one, width, axis=1), state),
-        )
-
-    def advance(self, t: Any, beams: _Beams) -> _Beams:
-        """Step t: every hypothesis goes on with every token, and the best of all are kept."""
-        logits, state, *attention = self.step(beams.last_ids, beams.state, self.shared)
-        token_log_probs = ops.log_softmax(float32_at_least(logits), axis=-1)
-        size = logits.shape[-1]
-        is_end = ops.equal(ops.arange(size, dtype="int32"), self.end_id)
-        written = self._written(t, beams, attention)
-        log_probs, lengths = self._extended(t, beams, token_log_probs, is_end)
-        scores = self._scores(t, beams, log_probs, lengths, is_end, written)
-
-        batch, width = ops.shape(beams.last_ids)[0], self.search.beam_width
-        flat = (batch, width * size)
-        chosen = largest(ops.reshape(scores, flat), width)
-        parents, ids = chosen // size, chosen % size
-
-        def kept(values: Tensor) -> Tensor:
-            return ops.take_along_axis(ops.reshape(values, flat), chosen, axis=-1)
-
-        def inherited(values: Tensor) -> Tensor:
-            index = ops.reshape(parents, (batch, width, *(1,) * (len(values.shape) - 2)))
-            return ops.take_along_axis(values, index, axis=1)
-
-        had_ended = inherited(beams.has_ended)
-        log_probs, at_t = kept(log_probs), ops.equal(ops.arange(self.max_length), t)
-        # A hypothesis that cannot be (its last token was ruled out) leaves an empty slot.
-        is_empty = ops.equal(log_probs, -float("inf"))
-        ids = ops.where(ops.logical_or(had_ended, is_empty), self.end_id, ids)
-        all_ids = ops.where(at_t, ids[..., None], inherited(beams.ids))
-        return _Beams(
-            last_ids=ids,
-            ids=ops.where(is_empty[..., None], self.end_id, all_ids),
-            lengths=ops.where(is_empty, 0, kept(lengths)),
-            log_probs=log_probs,
-            scores=kept(scores),
-            has_ended=ops.logical_or(had_ended, ops.equal(ids, self.end_id)),
-            attention_scores=keras.tree.map_structure(inherited, written),
-            state=keras.tree.map_structure(inherited, state),
-        )
-
-    def _written(self, t: Any, beams: _Beams, attention: list[Tensor]) -> Any:
-        """Attention scores of all steps up to t; none are added to what has ended."""
-        if not attention:
-            if self.search.beta:
-                raise ValueError("beta needs a step that returns attention scores as a third.")
-            return ()
-        now = float32_at_least(attention[0])
-        now = ops.where(beams.has_ended[..., None], ops.zeros_like(now), now)[:, :, None]
-        at_t = ops.equal(ops.arange(self.max_length), t)[:, None]
-        before = beams.attention_scores
-        if isinstance(before, tuple):
-            return ops.where(at_t, now, ops.zeros_like(now))
-        return ops.where(at_t, now, before)
-
-    def _extended(
-        self, t: Any, beams: _Beams, token_log_probs: Tensor, is_end: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """log_probs and lengths `(b, k, v)`: what has ended goes on with the end, for nothing."""
-        nothing = ops.full_like(token_log_probs, -float("inf"))
-        token_log_probs = ops.where(
-            ops.logical_and(is_end, t + 1 < self.search.min_length), nothing, token_log_probs
-        )
-        frozen = ops.where(is_end, ops.zeros_like(token_log_probs), nothing)
-        has_ended = beams.has_ended[..., None]
-        gained = ops.where(has_ended, frozen, token_log_probs)
-        grown = ops.where(has_ended, 0, ops.ones_like(gained, dtype="int32"))
-        log_probs = ops.cast(beams.log_probs[..., None], gained.dtype) + gained
-        return log_probs, beams.lengths[..., None] + grown
-
-    def _scores(
-        self,
-        t: Any,
-        beams: _Beams,
-        log_probs: Tensor,
-        lengths: Tensor,
-        is_end: Tensor,
-        attention_scores: Any,
-    ) -> Tensor:
-        """What ranks the candidates, `(b, k, v)`."""
-        search, dtype = self.search, log_probs.dtype
+    def _scores(self, turn: Turn, totals: Tensor, is_end: Tensor) -> Tensor:
+        before = turn.hypotheses
+        lengths = before.lengths + ops.cast(ops.logical_not(before.is_done), "int32")
         # An empty slot has length 0: its score is minus infinity, not NaN.
-        lengths = ops.maximum(lengths, 1)
-        scores = log_probs / length_penalty(search.length_penalty, lengths, search.alpha, dtype)
-        if search.beta:
-            coverage = ops.sum(attention_scores, axis=2)
-            smallest = 2.2e-308 if keras.backend.standardize_dtype(dtype) == "float64" else 1.2e-38
-            penalty = search.beta * coverage_penalty(coverage, self.source_mask, smallest)
-            ends = ops.logical_or(is_end, t + 1 >= self.max_length)
-            scores = scores + ops.where(ends, ops.cast(penalty, dtype)[..., None], 0.0)
-        return scores
+        scores = totals / self._length_penalty(turn, ops.maximum(lengths, 1)[..., None])
+        if not self.beta:
+            return scores
+        is_double = keras.backend.standardize_dtype(totals.dtype) == "float64"
+        smallest = 2.2e-308 if is_double else 1.2e-38
+        penalty = coverage_penalty(before.coverage, turn.request.source_mask, smallest)
+        ends = ops.logical_or(is_end, turn.at_limit[..., None])
+        penalty = ops.cast(self.beta * penalty, totals.dtype)
+        return scores + ops.where(ends, penalty[..., None], 0.0)
 
-    def result(self, beams: _Beams) -> SearchResult:
-        """The best of the slots, which stand best first."""
-        n = self.search.n_best
-        attention_scores = beams.attention_scores
-        return SearchResult(
-            ids=beams.ids[:, :n],
-            lengths=beams.lengths[:, :n],
-            scores=beams.scores[:, :n],
-            log_probs=beams.log_probs[:, :n],
-            attention_scores=None
-            if isinstance(attention_scores, tuple)
-            else attention_scores[:, :n],
+    def _length_penalty(self, turn: Turn, lengths: Tensor) -> Tensor:
+        """Of lengths that lead with b, rank 3."""
+        alpha = turn.request.of_beams(turn.request.alpha)
+        alpha = self.alpha if alpha is None else ops.cast(alpha, turn.logits.dtype)
+        return length_penalty(self.length_penalty, lengths, alpha, turn.logits.dtype)
+
+    def _with_phrases(
+        self, turn: Turn, candidates: "_Candidates", phrases: Phrases
+    ) -> tuple["_Candidates", Tensor]:
+        """Rules out what ends without its phrases; and the bank of every candidate."""
+        are_met, banks = phrases.after(candidates.ids)
+        is_end = ops.equal(candidates.ids, turn.request.end_id)
+        ends = ops.logical_or(is_end, turn.at_limit[..., None])
+        is_done = turn.hypotheses.is_done[..., None]
+        allowed = ops.logical_or(ops.logical_or(is_done, are_met), ops.logical_not(ends))
+        totals, scores = (
+            ops.where(allowed, one, -float("inf")) for one in (candidates.totals, candidates.scores)
         )
+        return candidates._replace(totals=totals, scores=scores), banks
+
+    def _by_groups(self, turn: Turn, candidates: "_Candidates") -> Tensor:
+        """Places in rows of candidates, group after group, `(b, beam_width)`."""
+        size = self.beam_width // self.num_groups
+        slots, count = candidates.ids.shape[1:]
+        # The first step has one slot, from which all groups begin.
+        own = min(size, slots)
+        chosen: list[Tensor] = []
+        taken = ops.full_like(candidates.ids[:, 0, :1], -1)
+        for group in range(self.num_groups):
+            first = group * size if slots > 1 else 0
+            part = candidates.of_slots(first, first + own)
+            is_done = turn.hypotheses.is_done[:, first : first + own, None]
+            times = ops.sum(
+                ops.cast(ops.equal(part.ids[..., None], taken[:, None, None]), "int32"), axis=-1
+            )
+            loss = ops.where(is_done, 0.0, self.diversity * ops.cast(times, part.scores.dtype))
+            swayed = part._replace(scores=part.scores - loss).in_rows(size)
+            _, places = largest(swayed.scores, size)
+            picked = swayed.chosen(places, own, count)
+            was_done = ops.take_along_axis(is_done[..., 0], picked.parents, axis=1)
+            ids = ops.where(was_done, -1, picked.ids)
+            taken = ops.concatenate([taken, ids], axis=-1)
+            is_padding = places >= own * count
+            chosen.append(ops.where(is_padding, slots * count, places + first * count))
+        return ops.concatenate(chosen, axis=-1)
+
+    # -- stopping -------------------------------------------------------------------------------
+
+    def settled(self, turn: Turn, hypotheses: Hypotheses) -> Hypotheses:
+        """Empties the slots of hypotheses that cannot matter any more, so that a search ends."""
+        end_id = turn.request.end_id
+        if self.num_groups > 1:
+            again = ops.logical_and(duplicates(hypotheses), hypotheses.is_done)
+            hypotheses = emptied(hypotheses, again, end_id)
+        running = ops.logical_not(hypotheses.is_done)
+        ended = ops.where(running, -float("inf"), hypotheses.scores)
+        # The n-th best of what has ended.
+        last_best = largest(ended, self.n_best)[0][:, -1:]
+        if self.early_stopping is True:
+            is_over = last_best > -float("inf")
+        else:
+            rivals = ops.where(running, hypotheses.totals, -float("inf"))
+            rivals = ops.max(rivals, axis=-1, keepdims=True)
+            is_over = last_best > rivals / self._rivals_penalty(turn)
+        return emptied(hypotheses, ops.logical_and(is_over, running), end_id)
+
+    def _rivals_penalty(self, turn: Turn) -> Tensor:
+        """What the total of a running hypothesis is divided by at best, `(b, 1)` or `(1, 1)`."""
+        lengths = ops.reshape(ops.cast(turn.step + 1, "int32"), (1, 1))
+        if self.early_stopping == "never":
+            # Totals only sink, and are divided by more the longer a hypothesis gets.
+            limits = turn.request.limits
+            lengths = ops.maximum(lengths, turn.request.max_length if limits is None else limits)
+        return self._length_penalty(turn, lengths[..., None])[..., 0]
+
+
+class _Candidates(NamedTuple):
+    """Tokens that hypotheses may go on with, `(b, k, n)`, with what sums and scores become."""
+
+    ids: Tensor
+    log_probs: Tensor
+    totals: Tensor
+    scores: Tensor
+
+    def of_slots(self, first: int, end: int) -> "_Candidates":
+        """Those of some slots."""
+        return _Candidates(*(one[:, first:end] for one in self))
+
+    def in_rows(self, width: int) -> "_Candidates":
+        """As `(b, k n + width)`: enough empty ones at the end to fill every slot."""
+        sums = (_row(one, width, -float("inf")) for one in self[1:])
+        return _Candidates(_row(self.ids, width, 0), *sums)
+
+    def chosen(self, places: Tensor, slots: int, count: int) -> Choice:
+        """The candidates at places `(b, k)` of rows that held `count` for each of the slots."""
+        parents = ops.minimum(places // count, slots - 1)
+        ids, log_probs, totals, scores = (ops.take_along_axis(one, places, axis=-1) for one in self)
+        return Choice(parents, ids, log_probs, totals, scores)
+
+
+def _row(values: Tensor, width: int, fill: float) -> Tensor:
+    """`(b, k, n) -> (b, k n + width)`."""
+    row = ops.reshape(values, (ops.shape(values)[0], values.shape[1] * values.shape[2]))
+    return ops.pad(row, [[0, 0], [0, width]], constant_values=fill)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_luong.search import BeamSearch, SearchResult, greedy
+from keras_luong.search import BeamSearch, GreedySearch, SearchResult
 
 END, VOCABULARY, MAX_LENGTH, SOURCE, UNITS = 0, 3, 4, 3, 4
 SOURCE_MASK = np.array([[True, True, True], [True, True, False]])
@@ -162,7 +162,7 @@ def test_enumeration_is_complete():
 
 @pytest.mark.parametrize("seed", range(5))
 def test_a_beam_of_one_is_greedy(seed):
-    one, other = run(BeamSearch(1), *model(seed)), run(greedy, *model(seed))
+    one, other = run(BeamSearch(1), *model(seed)), run(GreedySearch(), *model(seed))
     for name in ("ids", "lengths"):
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
     for name in ("scores", "log_probs", "attention_scores"):
@@ -311,7 +311,7 @@ def test_refused_options(options, parts):
 def test_refused_lengths():
     with pytest.raises(ValueError, match=r"max_length must be at least 1.*Received: 0"):
         run(BeamSearch(2), *model(0), max_length=0)
-    with pytest.raises(ValueError, match=r"min_length=5.*Received: 4"):
+    with pytest.raises(ValueError, match=r"at least 5 \(the min_length of Beam.*Received: 4"):
         run(BeamSearch(2, min_length=5), *model(0))
 
 

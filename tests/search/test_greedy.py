@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_luong.search import SearchResult, greedy
+from keras_luong.search import GreedySearch, SearchResult
 
 END = 3
 
 
 def search(step, state=(), shared=None, batch=1, start=0, end_id=END, max_length=6):
-    result = greedy(
+    result = GreedySearch()(
         step,
         state,
         shared,

@@ -1,0 +1,90 @@
+"""`Ensemble`: several models of one vocabulary that decode together."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from keras import ops
+
+from keras_luong.functional import float32_at_least
+from keras_luong.models.generation import Generation
+from keras_luong.models.seq2seq import Seq2Seq
+
+Tensor = Any
+
+
+class Ensemble(Generation):
+    """Decodes with the mean of the probabilities that several models give every token.
+
+    Attention scores are the mean of the models' too. The models may differ in all but their
+    vocabularies: they read the same ids and write the same ids.
+
+    Args:
+        models: Two `Seq2Seq` or more; one is legal.
+
+    Raises:
+        ValueError: For no model, something else than a `Seq2Seq`, and vocabularies of two sizes.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_luong import luong_seq2seq
+    >>> ensemble = Ensemble([luong_seq2seq(50, 60, units=8), luong_seq2seq(50, 60, units=16)])
+    >>> print(tuple(ensemble.generate(np.array([[5, 6, 3]]), "beam", max_length=7).ids.shape))
+    (1, 1, 7)
+    """
+
+    def __init__(self, models: Sequence[Seq2Seq]) -> None:
+        self.models = list(models)
+        if not self.models or not all(isinstance(model, Seq2Seq) for model in self.models):
+            raise ValueError(f"models must be Seq2Seq models, at least one. Received: {models!r}")
+        sizes = [model.vocabulary_size for model in self.models]
+        if len(set(sizes)) > 1:
+            raise ValueError(f"models must have one vocabulary. Received sizes: {sizes}")
+        self._searches: dict[tuple, Any] = {}
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Number of target ids."""
+        return self.models[0].vocabulary_size
+
+    @property
+    def max_source_length(self) -> int | None:
+        """Length of the longest source that all models take, if there is one."""
+        lengths = [model.max_source_length for model in self.models]
+        return min((one for one in lengths if one is not None), default=None)
+
+    @property
+    def variables(self) -> list[Any]:
+        """The variables of all models."""
+        return [variable for model in self.models for variable in model.variables]
+
+    def encode(self, source: Tensor) -> tuple[list[Any], list[Any]]:
+        """Reads source ids `(b, s)`: each model's memory, and each one's initial state."""
+        memories, states = zip(*(model.encode(source) for model in self.models), strict=True)
+        return list(memories), list(states)
+
+    def initial_state(self, states: list[Any], memories: list[Any]) -> list[list[Tensor]]:
+        """The states a search starts from, one of each model."""
+        parts = zip(self.models, states, memories, strict=True)
+        return [model.initial_state(state, memory) for model, state, memory in parts]
+
+    def step(
+        self, ids: Tensor, states: list[Any], memories: list[Any]
+    ) -> tuple[Tensor, list[Any], Tensor]:
+        """One step of every model: log-probabilities, new states and attention scores.
+
+        Args:
+            ids: int32 `(b, k)`.
+            states: Each model's.
+            memories: Each model's.
+
+        Returns:
+            `(log-probabilities (b, k, v), new states, attention scores (b, k, s))`.
+        """
+        parts = zip(self.models, states, memories, strict=True)
+        outputs = [model.step(ids, state, memory) for model, state, memory in parts]
+        logits, new_states, scores = zip(*outputs, strict=True)
+        log_probs = [ops.log_softmax(float32_at_least(one), axis=-1) for one in logits]
+        of_all = ops.logsumexp(ops.stack(log_probs), axis=0) - math.log(len(self.models))
+        return of_all, list(new_states), sum(scores) / len(self.models)

@@ -1,0 +1,203 @@
+"""`Generation`: what a model that is searched can do, be it one model or several."""
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_luong.ids import END_ID, PADDING_ID, START_ID
+from keras_luong.models.compiled import Argument, compiled
+from keras_luong.search import Request, Search, SearchResult, search_of
+
+Tensor = Any
+
+
+class Generation:
+    """`generate` and `run_search`, for a class that can encode a source and decode step by step."""
+
+    _searches: dict[tuple, Any]
+    """Compiled searches, by what they were asked for; a subclass begins with none."""
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Number of target ids."""
+        raise NotImplementedError
+
+    @property
+    def max_source_length(self) -> int | None:
+        """Length of the longest source (end token included) that can be read, if there is one."""
+        raise NotImplementedError
+
+    def encode(self, source: Tensor) -> tuple[Any, Any]:
+        """Reads source ids `(b, s)`: the memory, and the decoder's initial states."""
+        raise NotImplementedError
+
+    def initial_state(self, states: Any, memory: Any) -> Any:
+        """The state a search starts from, its tensors `(b, 1, ...)`."""
+        raise NotImplementedError
+
+    def step(self, ids: Tensor, state: Any, memory: Any) -> tuple[Tensor, Any, Tensor]:
+        """One step of decoding, as a search calls it."""
+        raise NotImplementedError
+
+    def generate(
+        self,
+        source: Tensor,
+        search: str | Search = "greedy",
+        *,
+        max_length: int = 64,
+        start_id: int = START_ID,
+        end_id: int = END_ID,
+        prefix: Any = None,
+        constraints: Any = None,
+        alpha: Any = None,
+        seed: Any = None,
+    ) -> SearchResult:
+        """Generates target ids for source ids.
+
+        Args:
+            source: int `(b, s)`, padded with 0, the end id last: as in training. No rows give no
+                rows.
+            search: `"greedy"`, `"beam"`, `"sampling"`, or a search object such as `BeamSearch(5)`.
+            max_length: The most tokens to generate, the end token included.
+            start_id: What stands before the first generated token.
+            end_id: What ends a hypothesis.
+            prefix: int `(b, p)`, what every hypothesis must begin with, -1 where nothing is forced.
+            constraints: int `(b, c, l)`, for a beam search: c phrases of at most l tokens that must
+                appear, -1 after their end.
+            alpha: A number or `(b,)`, in the place of the `alpha` of a beam search.
+            seed: A number or int `(b,)`, for sampling. By default drawn anew, by NumPy, which
+                `keras.utils.set_random_seed` seeds.
+
+        Returns:
+            A `SearchResult`.
+
+        Raises:
+            ValueError: For a source that is not integer of rank 2 or has no column, one longer than
+                `max_source_length`, an unknown search, lengths, a prefix or constraints that cannot
+                be or contradict each other, and what the search does not take.
+        """
+        source, search = ops.convert_to_tensor(source), search_of(search)
+        self._check_source(source)
+        rows = source.shape[0]
+        if seed is None and "seed" in search.takes:
+            seed = np.random.randint(2**31 - 1)
+        given = _arrays(rows, prefix=prefix, constraints=constraints, alpha=alpha, seed=seed)
+        mask = np.ones((rows, 1), "bool")
+        Request(end_id, max_length, mask, **given).check(search)
+        self._check_vocabulary(search, given)
+        if rows == 0:
+            # A row of padding stands in: not every backend can reshape nothing.
+            source = ops.zeros((1, source.shape[1]), "int32")
+            given = {
+                name: np.full((1, *one.shape[1:]), -1, one.dtype) for name, one in given.items()
+            }
+        run = self._compiled_search(search, max_length, start_id, end_id, given)
+        result = run(ops.cast(source, "int32"), *map(ops.convert_to_tensor, given.values()))
+        if rows == 0:
+            return SearchResult(*(None if field is None else field[:0] for field in result))
+        return result
+
+    def run_search(
+        self,
+        source: Tensor,
+        search: str | Search,
+        max_length: int,
+        start_id: int = START_ID,
+        end_id: int = END_ID,
+        **inputs: Tensor,
+    ) -> SearchResult:
+        """`generate` without compilation and checks, to be part of a graph of your own.
+
+        Args:
+            source: int32 `(b, s)`.
+            search: As in `generate`.
+            max_length: As in `generate`.
+            start_id: As in `generate`.
+            end_id: As in `generate`.
+            **inputs: `prefix`, `constraints`, `alpha` and `seed` of `generate`, as tensors that
+                lead with b.
+
+        Returns:
+            A `SearchResult`.
+        """
+        memory, states = self.encode(source)
+        return search_of(search)(
+            self.step,
+            self.initial_state(states, memory),
+            memory,
+            start_ids=ops.full((ops.shape(source)[0], 1), start_id, "int32"),
+            end_id=end_id,
+            max_length=max_length,
+            source_mask=ops.not_equal(source, PADDING_ID),
+            **inputs,
+        )
+
+    def _compiled_search(
+        self, search: Search, max_length: int, start_id: int, end_id: int, given: dict[str, Any]
+    ) -> Any:
+        # How many phrases there are, and of how many tokens at most, shapes the graph.
+        arguments = {
+            name: Argument(
+                (None, *one.shape[1:]) if name == "constraints" else (None,) * one.ndim,
+                str(one.dtype),
+            )
+            for name, one in given.items()
+        }
+        key = (search, max_length, start_id, end_id, *arguments.items())
+        if key not in self._searches:
+
+            def run(source: Tensor, *inputs: Tensor) -> SearchResult:
+                named = dict(zip(given, inputs, strict=True))
+                return self.run_search(source, search, max_length, start_id, end_id, **named)
+
+            everything = [Argument((None, None), "int32"), *arguments.values()]
+            self._searches[key] = compiled(self, run, everything)
+        return self._searches[key]
+
+    def _check_source(self, source: Tensor) -> None:
+        dtype = keras.backend.standardize_dtype(source.dtype)
+        if len(source.shape) != 2 or source.shape[1] == 0 or "int" not in dtype:
+            raise ValueError(
+                "source must be integer ids of shape (batch, source length), with at least the end "
+                f"id in each row. Received shape {tuple(source.shape)}, dtype {dtype}."
+            )
+        longest = self.max_source_length
+        if longest is not None and source.shape[1] > longest:
+            raise ValueError(
+                f"The location score of this model takes sources of at most {longest} ids. "
+                f"Received {source.shape[1]}."
+            )
+
+    def _check_vocabulary(self, search: Search, given: dict[str, Any]) -> None:
+        named = {"banned_ids": np.array(search.banned_ids), **given}
+        for name in ("banned_ids", "prefix", "constraints"):
+            largest = np.max(named.get(name, ()), initial=-1)
+            if largest >= self.vocabulary_size:
+                raise ValueError(
+                    f"{name} must hold ids below the vocabulary's size {self.vocabulary_size}. "
+                    f"Received: {largest}"
+                )
+
+
+_DTYPES = {"prefix": "int32", "constraints": "int32", "alpha": "float32", "seed": "int32"}
+
+
+def _arrays(rows: int, **given: Any) -> dict[str, np.ndarray]:
+    """What was given as arrays that lead with b; numbers are repeated, a seed counts on."""
+    arrays = {}
+    for name, one in given.items():
+        if one is None:
+            continue
+        one = ops.convert_to_numpy(one)
+        if not one.ndim:
+            one = np.full(rows, one) + (np.arange(rows) if name == "seed" else 0)
+        kind = "iu" if _DTYPES[name] == "int32" else "iuf"
+        if one.shape[0] != rows or one.dtype.kind not in kind:
+            raise ValueError(
+                f"{name} must hold {_DTYPES[name]}, one row a sentence, {rows} in all. Received "
+                f"shape {one.shape}, dtype {one.dtype}"
+            )
+        arrays[name] = one.astype(_DTYPES[name])
+    return arrays

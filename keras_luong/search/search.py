@@ -1,0 +1,234 @@
+"""`Search`: the loop that every search is, and what all of them can be asked for."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, ClassVar, NamedTuple
+
+import keras
+from keras import ops
+
+from keras_luong.functional import float32_at_least
+from keras_luong.search import token_rules
+from keras_luong.search.hypotheses import (
+    Choice,
+    Hypotheses,
+    best,
+    extended,
+    started,
+    with_attention,
+)
+from keras_luong.search.request import Request
+from keras_luong.search.result import SearchResult
+
+Tensor = Any
+Step = Callable[[Tensor, Any, Any], tuple]
+
+
+class Turn(NamedTuple):
+    """One step of a search, when its next tokens are to be chosen.
+
+    Attributes:
+        step: Its index, from 0.
+        hypotheses: Before it, with the state after it.
+        logits: `(b, k, v)`, in float32 at least.
+        allowed: Logits after the rules on tokens; the same tensor where there are none.
+        normalizer: `(b, k, 1)`, the logarithm of the sum that the softmax of `logits` divides by.
+        own_normalizer: That of what ranks, which differs where repeated tokens are penalized.
+        at_limit: Boolean `(b, 1)`: whether it is a sentence's last step.
+        request: What is searched for.
+    """
+
+    step: Any
+    hypotheses: Hypotheses
+    logits: Tensor
+    allowed: Tensor
+    normalizer: Tensor
+    own_normalizer: Tensor
+    at_limit: Tensor
+    request: Request
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Search:
+    """Base of the searches: a loop over a step function, which knows no model.
+
+    A subclass says how many slots a sentence has and chooses their next tokens. Every search counts
+    length in generated tokens, the end included, the start not; what follows the end is the end.
+    Nothing is banned by default: padding, start and unknown ids may come. Where the rules leave no
+    token, the place stays empty. What a sentence gets does not depend on the others of its batch.
+
+    Args:
+        min_length: No hypothesis ends with fewer tokens than this.
+        max_length_factor: A hypothesis gets at most this many tokens for each of its source,
+            rounded up, besides the `max_length` of the call.
+        banned_ids: Ids that are never generated.
+        no_repeat_ngram_size: If n, no n tokens stand twice in a hypothesis in the same order. 0 for
+            no such rule.
+        repetition_penalty: Positive logits of tokens that a hypothesis has are divided by this,
+            negative ones multiplied. `log_probs` stay those of the model; `scores` follow.
+    """
+
+    min_length: int = 0
+    max_length_factor: float | None = None
+    banned_ids: tuple[int, ...] = ()
+    no_repeat_ngram_size: int = 0
+    repetition_penalty: float = 1.0
+
+    takes: ClassVar[tuple[str, ...]] = ("prefix",)
+    """What else of a request the search can heed."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "banned_ids", tuple(int(one) for one in self.banned_ids))
+        check_at_least("min_length", self.min_length, 0)
+        check_at_least("no_repeat_ngram_size", self.no_repeat_ngram_size, 0)
+        check_above_0("repetition_penalty", self.repetition_penalty)
+        if self.max_length_factor is not None:
+            check_above_0("max_length_factor", self.max_length_factor)
+        if min(self.banned_ids, default=0) < 0:
+            raise ValueError(f"banned_ids must be at least 0. Received: {self.banned_ids}")
+
+    # -- what a subclass says -------------------------------------------------------------------
+
+    @property
+    def width(self) -> int:
+        """How many hypotheses a sentence keeps."""
+        raise NotImplementedError
+
+    @property
+    def first_width(self) -> int:
+        """How many the first step runs with."""
+        return self.width
+
+    @property
+    def count(self) -> int:
+        """How many come back."""
+        return self.width
+
+    @property
+    def needs_coverage(self) -> bool:
+        """Whether the sums of the attention scores must be kept."""
+        return False
+
+    def choose(self, turn: Turn) -> Choice:
+        """The next token of every slot, and the slot that it goes on from."""
+        raise NotImplementedError
+
+    def settled(self, turn: Turn, hypotheses: Hypotheses) -> Hypotheses:
+        """What is left to do once the hypotheses have grown, such as to stop early."""
+        return hypotheses
+
+    # -- the search -----------------------------------------------------------------------------
+
+    def __call__(
+        self,
+        step: Step,
+        state: Any,
+        shared: Any,
+        *,
+        start_ids: Tensor,
+        end_id: int,
+        max_length: int,
+        source_mask: Tensor | None = None,
+        prefix: Tensor | None = None,
+        constraints: Tensor | None = None,
+        alpha: Tensor | None = None,
+        seed: Any = None,
+    ) -> SearchResult:
+        request = Request(end_id, max_length, source_mask, prefix, constraints, alpha, seed)
+        request.check(self)
+        request = request.completed(self, ops.shape(start_ids)[0])
+        hypotheses = started(start_ids, state, self.first_width, max_length, end_id)
+        # The first step runs before the loop, so that the loop knows the shapes it carries.
+        first = ops.convert_to_tensor(0, "int32")
+        hypotheses = self._advanced(first, hypotheses, step, shared, request)
+        variables, structure = tuple(keras.tree.flatten(hypotheses)), hypotheses
+
+        def packed(variables: tuple) -> Hypotheses:
+            return keras.tree.pack_sequence_as(structure, list(variables))
+
+        def is_running(t: Tensor, variables: tuple) -> Tensor:
+            return ops.logical_not(ops.all(packed(variables).is_done))
+
+        def body(t: Tensor, variables: tuple) -> tuple:
+            after = self._advanced(t, packed(variables), step, shared, request)
+            return t + 1, tuple(keras.tree.flatten(after))
+
+        _, variables = ops.while_loop(
+            is_running, body, (1, variables), maximum_iterations=max_length - 1
+        )
+        return best(packed(variables), self.count)
+
+    def _advanced(
+        self, t: Any, hypotheses: Hypotheses, step: Step, shared: Any, request: Request
+    ) -> Hypotheses:
+        logits, state, *attention = step(hypotheses.last_ids, hypotheses.state, shared)
+        hypotheses = hypotheses._replace(state=state)
+        if attention:
+            hypotheses = with_attention(
+                hypotheses, t, attention[0], self.width, self.needs_coverage
+            )
+        elif self.needs_coverage:
+            raise ValueError("beta needs a step that returns attention scores as a third.")
+        turn = self._turn(t, hypotheses, float32_at_least(logits), request)
+        grown = extended(hypotheses, self.choose(turn), t, request.end_id, turn.at_limit)
+        return self.settled(turn, grown)
+
+    def _turn(self, t: Any, hypotheses: Hypotheses, logits: Tensor, request: Request) -> Turn:
+        hypotheses = hypotheses._replace(
+            log_probs=ops.cast(hypotheses.log_probs, logits.dtype),
+            totals=ops.cast(hypotheses.totals, logits.dtype),
+        )
+        weighed, normalizer = logits, ops.logsumexp(logits, axis=-1, keepdims=True)
+        own_normalizer = normalizer
+        if self.repetition_penalty != 1.0:
+            weighed = token_rules.with_repetition_penalty(
+                logits, hypotheses.ids, t, self.repetition_penalty
+            )
+            own_normalizer = ops.logsumexp(weighed, axis=-1, keepdims=True)
+        return Turn(
+            step=t,
+            hypotheses=hypotheses,
+            logits=logits,
+            allowed=self._allowed(t, weighed, hypotheses.ids, request),
+            normalizer=normalizer,
+            own_normalizer=own_normalizer,
+            at_limit=request.at_limit(t),
+            request=request,
+        )
+
+    def _allowed(self, t: Any, logits: Tensor, ids: Tensor, request: Request) -> Tensor:
+        if self.min_length:
+            logits = token_rules.without_early_end(logits, t, request.end_id, self.min_length)
+        if self.banned_ids:
+            logits = token_rules.without_ids(logits, self.banned_ids)
+        if self.no_repeat_ngram_size:
+            logits = token_rules.without_repeated_ngrams(logits, ids, t, self.no_repeat_ngram_size)
+        if request.prefix is not None:
+            logits = token_rules.with_forced(logits, ops.take(request.prefix, t, axis=1))
+        return logits
+
+
+def staying(turn: Turn, ids: Tensor) -> Choice:
+    """Every slot goes on from itself, with ids `(b, k)`; what is done gains nothing."""
+    before = turn.hypotheses
+
+    def after(sums: Tensor, logits: Tensor, normalizer: Tensor) -> Tensor:
+        gained = ops.take_along_axis(logits, ids[..., None], axis=-1) - normalizer
+        return sums + ops.where(before.is_done, 0.0, ops.squeeze(gained, -1))
+
+    totals = after(before.totals, turn.allowed, turn.own_normalizer)
+    is_raw = turn.allowed is turn.logits
+    log_probs = totals if is_raw else after(before.log_probs, turn.logits, turn.normalizer)
+    return Choice(None, ids, log_probs, totals, totals)
+
+
+def check_at_least(name: str, value: Any, least: float) -> None:
+    """Refuses numbers below `least`, NaN among them."""
+    if not value >= least:
+        raise ValueError(f"{name} must be at least {least}. Received: {value}")
+
+
+def check_above_0(name: str, value: Any) -> None:
+    """Refuses numbers that are not above 0 and finite."""
+    if not 0 < value < float("inf"):
+        raise ValueError(f"{name} must be above 0 and finite. Received: {value}")
