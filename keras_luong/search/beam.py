@@ -10,7 +10,8 @@ from keras_luong.search.hypotheses import Choice, Hypotheses, duplicates, emptie
 from keras_luong.search.largest import largest
 from keras_luong.search.penalties import LENGTH_PENALTIES, coverage_penalty, length_penalty
 from keras_luong.search.phrases import Phrases, allocated
-from keras_luong.search.search import Search, Turn, check_at_least
+from keras_luong.search.request import Request
+from keras_luong.search.search import Search, Turn, check_at_least, check_count
 
 Tensor = Any
 EARLY_STOPPING = ("never", False, True)
@@ -47,9 +48,9 @@ class BeamSearch(Search):
         beta: Weight of the coverage penalty, at least 0. It needs a step that gives attention
             scores.
         early_stopping: When a sentence is done before all its slots are. `"never"`: once `n_best`
-            hypotheses have ended that no other can overtake any more, which changes nothing.
-            `False`: once no other, as long as it is now, scores better than they. `True`: once
-            `n_best` have ended.
+            hypotheses have ended that no other can overtake any more, which loses nothing.
+            `False`: once all others, as long as they are now, score worse. `True`: once `n_best`
+            have ended.
         num_groups: Groups of diverse beam search; a divisor of `beam_width`.
         diversity: What a token that an earlier group chose loses, at least 0.
         min_length: See `Search`, as for `max_length_factor`, `banned_ids`, `no_repeat_ngram_size`
@@ -106,10 +107,12 @@ class BeamSearch(Search):
     diversity: float = 0.5
 
     takes: ClassVar[tuple[str, ...]] = ("prefix", "constraints", "alpha")
+    weighs_end: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_at_least("beam_width", self.beam_width, 1)
+        for name in ("beam_width", "n_best", "num_groups"):
+            check_count(name, getattr(self, name), 1)
         if not 1 <= self.n_best <= self.beam_width:
             raise ValueError(
                 f"n_best must be from 1 to beam_width={self.beam_width}. Received: {self.n_best}"
@@ -121,11 +124,12 @@ class BeamSearch(Search):
             )
         for name in ("alpha", "beta", "diversity"):
             check_at_least(name, getattr(self, name), 0)
-        if self.early_stopping not in EARLY_STOPPING:
+        rule = self.early_stopping
+        if not isinstance(rule, bool | str) or rule not in EARLY_STOPPING:  # 1 would equal True
             raise ValueError(
                 f"early_stopping must be one of {EARLY_STOPPING}. Received: {self.early_stopping!r}"
             )
-        if self.num_groups < 1 or self.beam_width % self.num_groups:
+        if self.beam_width % self.num_groups:
             raise ValueError(
                 f"num_groups must divide beam_width={self.beam_width}. Received: {self.num_groups}"
             )
@@ -145,6 +149,12 @@ class BeamSearch(Search):
     @property
     def needs_coverage(self) -> bool:
         return self.beta > 0
+
+    def check(self, request: Request) -> None:
+        if request.constraints is not None and self.num_groups > 1:
+            raise ValueError(
+                f"constraints need num_groups=1: they share out the whole beam. Received: {self!r}"
+            )
 
     # -- choosing -------------------------------------------------------------------------------
 
@@ -174,16 +184,18 @@ class BeamSearch(Search):
 
         The most probable `beam_width` tokens of a hypothesis can fill the beam; the end, whose
         score follows another rule, may stand among them. Tokens that earlier groups chose may fall
-        behind, but are fewer than the slots of all groups.
+        behind, but are fewer than the slots of all groups. Tokens of phrases, which may stand in
+        other banks, come besides.
         """
         before, end_id = turn.hypotheses, turn.request.end_id
-        size = turn.allowed.shape[-1]
-        _, ids = largest(turn.allowed, min(size, self.beam_width + 1))
-        more = [ops.full_like(ids[..., :1], end_id)]
+        size, count = turn.allowed.shape[-1], self.beam_width + 1
+        more = [ops.full_like(before.last_ids[..., None], end_id)]
         if phrases is not None:
             following = phrases.next_tokens()
             following = ops.where(following < 0, end_id, following)
-            more.append(ops.repeat(following, ids.shape[1], axis=1))
+            more.append(ops.repeat(following, before.ids.shape[1], axis=1))
+            count += following.shape[-1]
+        _, ids = largest(turn.allowed, min(size, count))
         ids = ops.sort(ops.concatenate([ids, *more], axis=-1), axis=-1)
         is_end, is_done = ops.equal(ids, end_id), before.is_done[..., None]
         is_first = ops.not_equal(ids, ops.concatenate([ids[..., :1] - 1, ids[..., :-1]], axis=-1))
@@ -195,6 +207,10 @@ class BeamSearch(Search):
 
         totals = after(before.totals, turn.allowed, turn.own_normalizer)
         totals = ops.where(is_first, totals, -float("inf"))
+        if self.min_length:
+            too_early = ops.logical_and(is_end, turn.step + 1 < self.min_length)
+            too_early = ops.logical_and(too_early, ops.logical_not(is_done))
+            totals = ops.where(too_early, -float("inf"), totals)
         is_raw = turn.allowed is turn.logits
         log_probs = totals if is_raw else after(before.log_probs, turn.logits, turn.normalizer)
         return _Candidates(ids, log_probs, totals, self._scores(turn, totals, is_end))
@@ -206,7 +222,7 @@ class BeamSearch(Search):
         scores = totals / self._length_penalty(turn, ops.maximum(lengths, 1)[..., None])
         if not self.beta:
             return scores
-        is_double = keras.backend.standardize_dtype(totals.dtype) == "float64"
+        is_double = keras.backend.standardize_dtype(before.coverage.dtype) == "float64"
         smallest = 2.2e-308 if is_double else 1.2e-38
         penalty = coverage_penalty(before.coverage, turn.request.source_mask, smallest)
         ends = ops.logical_or(is_end, turn.at_limit[..., None])
@@ -253,7 +269,8 @@ class BeamSearch(Search):
             _, places = largest(swayed.scores, size)
             picked = swayed.chosen(places, own, count)
             was_done = ops.take_along_axis(is_done[..., 0], picked.parents, axis=1)
-            ids = ops.where(was_done, -1, picked.ids)
+            is_none = ops.logical_or(was_done, ops.equal(picked.totals, -float("inf")))
+            ids = ops.where(is_none, -1, picked.ids)
             taken = ops.concatenate([taken, ids], axis=-1)
             is_padding = places >= own * count
             chosen.append(ops.where(is_padding, slots * count, places + first * count))
@@ -264,11 +281,11 @@ class BeamSearch(Search):
     def settled(self, turn: Turn, hypotheses: Hypotheses) -> Hypotheses:
         """Empties the slots of hypotheses that cannot matter any more, so that a search ends."""
         end_id = turn.request.end_id
+        running = ops.logical_not(hypotheses.is_done)
+        ended, again = ops.where(running, -float("inf"), hypotheses.scores), None
         if self.num_groups > 1:
             again = ops.logical_and(duplicates(hypotheses), hypotheses.is_done)
-            hypotheses = emptied(hypotheses, again, end_id)
-        running = ops.logical_not(hypotheses.is_done)
-        ended = ops.where(running, -float("inf"), hypotheses.scores)
+            ended = ops.where(again, -float("inf"), ended)
         # The n-th best of what has ended.
         last_best = largest(ended, self.n_best)[0][:, -1:]
         if self.early_stopping is True:
@@ -277,7 +294,12 @@ class BeamSearch(Search):
             rivals = ops.where(running, hypotheses.totals, -float("inf"))
             rivals = ops.max(rivals, axis=-1, keepdims=True)
             is_over = last_best > rivals / self._rivals_penalty(turn)
-        return emptied(hypotheses, ops.logical_and(is_over, running), end_id)
+        hypotheses = emptied(hypotheses, ops.logical_and(is_over, running), end_id)
+        if again is None:
+            return hypotheses
+        # Not before the end: the group that found it first may yet lose it.
+        is_end = ops.all(hypotheses.is_done, axis=-1, keepdims=True)
+        return emptied(hypotheses, ops.logical_and(again, is_end), end_id)
 
     def _rivals_penalty(self, turn: Turn) -> Tensor:
         """What the total of a running hypothesis is divided by at best, `(b, 1)` or `(1, 1)`."""

@@ -57,6 +57,17 @@ class Request(NamedTuple):
         if self.constraints is not None:
             _check_ids("constraints", self.constraints, 3)
             self._check_constraints(search)
+        for name in ("alpha", "seed"):
+            shape = np.shape(getattr(self, name))
+            if len(shape) > 1:
+                raise ValueError(
+                    f"{name} must be a number or have the shape (batch,). Received shape: "
+                    f"{tuple(shape)}"
+                )
+        alpha = self.alpha
+        if isinstance(alpha, np.ndarray) and not ((alpha >= 0) & (alpha < np.inf)).all():
+            raise ValueError(f"alpha must be at least 0 and finite. Received: {alpha.tolist()}")
+        search.check(self)
 
     def _check_prefix(self, search: Any) -> None:
         prefix: Any = self.prefix
@@ -86,6 +97,11 @@ class Request(NamedTuple):
                 f"A phrase that must appear cannot hold the end id {self.end_id}. Received: "
                 f"{known.tolist()}"
             )
+        if ((known[..., :-1] < 0) & (known[..., 1:] >= 0)).any():
+            raise ValueError(
+                "A phrase has no holes: below 0 stands after its end alone. Received: "
+                f"{known.tolist()}"
+            )
         longest = (known >= 0).sum(axis=-1).max(initial=0)
         if longest > self.max_length:
             raise ValueError(
@@ -100,10 +116,14 @@ class Request(NamedTuple):
             missing = ops.full((batch_size, self.max_length - ops.shape(prefix)[1]), -1, "int32")
             prefix = ops.concatenate([prefix, missing], axis=1)
         if constraints is not None:
-            constraints = ops.cast(constraints, "int32")
+            # Of no phrase or no token there is nothing to hold.
+            none = 0 in constraints.shape[1:]
+            constraints = None if none else ops.cast(constraints, "int32")
         if search.max_length_factor is not None:
             source = ops.sum(ops.cast(self.source_mask, "float32"), axis=1, keepdims=True)
-            limits = ops.cast(ops.ceil(source * search.max_length_factor), "int32")
+            # A little less: of 100 times 0.15, float32 makes more than 15.
+            factor = search.max_length_factor * (1.0 - 2.0**-20)
+            limits = ops.cast(ops.ceil(source * factor), "int32")
             limits = ops.clip(limits, 1, self.max_length)
         if seed is not None:
             seed = ops.cast(seed, "int32")

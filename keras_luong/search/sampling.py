@@ -7,7 +7,7 @@ from keras import ops
 
 from keras_luong.search.hypotheses import Choice
 from keras_luong.search.largest import largest
-from keras_luong.search.search import Search, Turn, check_above_0, check_at_least, staying
+from keras_luong.search.search import Search, Turn, check_above_0, check_count, staying
 from keras_luong.search.stateless_random import uniform
 
 Tensor = Any
@@ -77,9 +77,9 @@ class SamplingSearch(Search):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_above_0("temperature", self.temperature)
-        check_at_least("num_samples", self.num_samples, 1)
+        check_count("num_samples", self.num_samples, 1)
         if self.top_k is not None:
-            check_at_least("top_k", self.top_k, 1)
+            check_count("top_k", self.top_k, 1)
         if self.top_p is not None and not 0 < self.top_p <= 1:
             raise ValueError(f"top_p must be in (0, 1]. Received: {self.top_p}")
 
@@ -92,22 +92,22 @@ class SamplingSearch(Search):
             raise ValueError("SamplingSearch needs a seed, a number or one of each sentence.")
         slots = ops.arange(self.num_samples, dtype="int32")[None]
         drawn = uniform(turn.request.seed[:, None], slots, turn.step)
-        logits = turn.allowed / self.temperature
         if self.top_k is None and self.top_p is None:
-            return staying(turn, _place(_weights(logits), drawn))
-        size = logits.shape[-1]
-        logits, ids = largest(logits, min(self.top_k or size, size))
-        weights = _weights(logits)
+            return staying(turn, _place(_weights(turn.allowed, self.temperature), drawn))
+        size = turn.allowed.shape[-1]
+        logits, ids = largest(turn.allowed, min(self.top_k or size, size))
+        weights = _weights(logits, self.temperature)
         if self.top_p is not None:
             weights = _nucleus(weights, self.top_p)
         place = _place(weights, drawn)[..., None]
         return staying(turn, ops.squeeze(ops.take_along_axis(ids, place, axis=-1), -1))
 
 
-def _weights(logits: Tensor) -> Tensor:
+def _weights(logits: Tensor, temperature: float) -> Tensor:
     """The softmax without its division; zeros where no token is allowed."""
     peak = ops.max(logits, axis=-1, keepdims=True)
-    return ops.exp(logits - ops.where(ops.equal(peak, -float("inf")), 0.0, peak))
+    # The difference first: what a small temperature makes of a logit may overflow.
+    return ops.exp((logits - ops.where(ops.equal(peak, -float("inf")), 0.0, peak)) / temperature)
 
 
 def _nucleus(weights: Tensor, share: float) -> Tensor:
@@ -119,9 +119,10 @@ def _nucleus(weights: Tensor, share: float) -> Tensor:
 def _place(weights: Tensor, drawn: Tensor) -> Tensor:
     """Where the sum of weights `(b, k, n)` passes a share `(b, k)` in [0, 1) of it: int32 `(b, k)`.
 
-    A weight of 0 is never drawn, since the sum does not grow there.
+    A weight of 0 is never drawn, however the backend rounds its sums.
     """
     sums = ops.cumsum(weights, axis=-1)
     # A share that rounds up to the whole sum would pass nowhere.
     drawn = ops.cast(drawn, sums.dtype)[..., None] * (1.0 - 2.0**-22)
-    return ops.cast(ops.argmax(sums > drawn * sums[..., -1:], axis=-1), "int32")
+    is_passed = ops.logical_and(sums > drawn * sums[..., -1:], weights > 0)
+    return ops.cast(ops.argmax(is_passed, axis=-1), "int32")

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from numbers import Integral
 from typing import Any, ClassVar, NamedTuple
 
 import keras
@@ -77,10 +78,13 @@ class Search:
     takes: ClassVar[tuple[str, ...]] = ("prefix",)
     """What else of a request the search can heed."""
 
+    weighs_end: ClassVar[bool] = False
+    """Whether the search itself sees to it that nothing ends too early, in its candidates alone."""
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "banned_ids", tuple(int(one) for one in self.banned_ids))
-        check_at_least("min_length", self.min_length, 0)
-        check_at_least("no_repeat_ngram_size", self.no_repeat_ngram_size, 0)
+        check_count("min_length", self.min_length, 0)
+        check_count("no_repeat_ngram_size", self.no_repeat_ngram_size, 0)
         check_above_0("repetition_penalty", self.repetition_penalty)
         if self.max_length_factor is not None:
             check_above_0("max_length_factor", self.max_length_factor)
@@ -112,6 +116,9 @@ class Search:
     def choose(self, turn: Turn) -> Choice:
         """The next token of every slot, and the slot that it goes on from."""
         raise NotImplementedError
+
+    def check(self, request: Request) -> None:
+        """Refuses what of a request contradicts the search's own options."""
 
     def settled(self, turn: Turn, hypotheses: Hypotheses) -> Hypotheses:
         """What is left to do once the hypotheses have grown, such as to stop early."""
@@ -154,7 +161,7 @@ class Search:
             return t + 1, tuple(keras.tree.flatten(after))
 
         _, variables = ops.while_loop(
-            is_running, body, (1, variables), maximum_iterations=max_length - 1
+            is_running, body, (first + 1, variables), maximum_iterations=max_length - 1
         )
         return best(packed(variables), self.count)
 
@@ -178,13 +185,13 @@ class Search:
             log_probs=ops.cast(hypotheses.log_probs, logits.dtype),
             totals=ops.cast(hypotheses.totals, logits.dtype),
         )
-        weighed, normalizer = logits, ops.logsumexp(logits, axis=-1, keepdims=True)
+        weighed, normalizer = logits, _normalizer(logits)
         own_normalizer = normalizer
         if self.repetition_penalty != 1.0:
             weighed = token_rules.with_repetition_penalty(
                 logits, hypotheses.ids, t, self.repetition_penalty
             )
-            own_normalizer = ops.logsumexp(weighed, axis=-1, keepdims=True)
+            own_normalizer = _normalizer(weighed)
         return Turn(
             step=t,
             hypotheses=hypotheses,
@@ -197,7 +204,7 @@ class Search:
         )
 
     def _allowed(self, t: Any, logits: Tensor, ids: Tensor, request: Request) -> Tensor:
-        if self.min_length:
+        if self.min_length and not self.weighs_end:
             logits = token_rules.without_early_end(logits, t, request.end_id, self.min_length)
         if self.banned_ids:
             logits = token_rules.without_ids(logits, self.banned_ids)
@@ -206,6 +213,16 @@ class Search:
         if request.prefix is not None:
             logits = token_rules.with_forced(logits, ops.take(request.prefix, t, axis=1))
         return logits
+
+
+def _normalizer(logits: Tensor) -> Tensor:
+    """`log sum exp` of the last axis, `(..., 1)`, by way of a softmax.
+
+    Backends have a softmax in one piece, and a sum of exponentials in four that each go over the
+    vocabulary. With m the largest logit, the largest probability is `exp(m) / sum exp`.
+    """
+    peak = ops.max(logits, axis=-1, keepdims=True)
+    return peak - ops.log(ops.max(ops.softmax(logits, axis=-1), axis=-1, keepdims=True))
 
 
 def staying(turn: Turn, ids: Tensor) -> Choice:
@@ -222,10 +239,16 @@ def staying(turn: Turn, ids: Tensor) -> Choice:
     return Choice(None, ids, log_probs, totals, totals)
 
 
+def check_count(name: str, value: Any, least: int) -> None:
+    """Refuses what is no integer, and integers below `least`."""
+    if not isinstance(value, Integral) or value < least:
+        raise ValueError(f"{name} must be an integer, at least {least}. Received: {value}")
+
+
 def check_at_least(name: str, value: Any, least: float) -> None:
-    """Refuses numbers below `least`, NaN among them."""
-    if not value >= least:
-        raise ValueError(f"{name} must be at least {least}. Received: {value}")
+    """Refuses numbers below `least`, infinity and NaN."""
+    if not least <= value < float("inf"):
+        raise ValueError(f"{name} must be at least {least} and finite. Received: {value}")
 
 
 def check_above_0(name: str, value: Any) -> None:

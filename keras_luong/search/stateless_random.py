@@ -12,6 +12,8 @@ Tensor = Any
 
 # Odd numbers, as int32, that spread counters over all bits.
 _OF_SLOT, _OF_STEP = -1640531535, 668265263
+# What a seed begins from: the mixing leaves 0 what it is.
+_START = 374761393
 
 
 def uniform(seeds: Tensor, slots: Tensor, step: Any) -> Tensor:
@@ -28,7 +30,7 @@ def uniform(seeds: Tensor, slots: Tensor, step: Any) -> Tensor:
     Reference:
         The mixing is the 32-bit finalizer of MurmurHash3 (Appleby, 2011).
     """
-    hashed = _mixed(ops.bitwise_xor(_mixed(seeds), slots * _OF_SLOT))
+    hashed = _mixed(ops.bitwise_xor(_mixed(seeds + _START), slots * _OF_SLOT))
     hashed = _mixed(ops.bitwise_xor(hashed, ops.cast(step, "int32") * _OF_STEP))
     return ops.cast(_shifted(hashed, 8), "float32") * 2.0**-24
 
