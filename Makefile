@@ -5,6 +5,7 @@
 #   TORCH_PIP   options of pip for torch. On Linux the package index hands out the CUDA build (several
 #               gigabytes); TORCH_PIP="--index-url https://download.pytorch.org/whl/cpu" takes the CPU's.
 #   PYTEST_ARGS options of pytest, e.g. PYTEST_ARGS="-k concat"
+#   MULTI30K    folder of Multi30k's text files, which `make bench-search` translates
 
 # The first of these that is 3.11, 3.12 or 3.13 is taken.
 PYTHON ?= python3 python3.13 python3.12 python3.11
@@ -12,13 +13,14 @@ VENV ?= .venv
 VENV_TORCH ?= .venv-torch
 TORCH_PIP ?=
 PYTEST_ARGS ?=
+MULTI30K ?=
 
 with_extras := .[test,jax,examples]
 pytest = $(1)/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-torch test-all doctest lint format types wheel wheel-check clean
+.PHONY: help demo test test-torch test-all doctest lint format types wheel wheel-check bench-search clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /|/' | awk -F'|' '{ printf "%-12s %s\n", $$1, $$2 }'
@@ -55,6 +57,13 @@ wheel: $(VENV)/.test  ## Build the wheel and the source archive into dist/
 
 wheel-check: $(VENV)/.test  ## Build the wheel, install it in a fresh environment, import it there
 	$(VENV)/bin/python -m pytest -m wheel tests/test_wheel.py
+
+# The first run makes the peers' environments and, with MULTI30K, trains two models for half an hour each.
+bench-search: $(VENV)/.test  ## Time the searches beside tfa's and torch's; MULTI30K=folder: a real job beside Joey NMT
+	KERAS_BACKEND=tensorflow $(VENV)/bin/python benchmarks/search/forced.py --profile
+	@if [ -n "$(MULTI30K)" ]; then echo; \
+		KERAS_BACKEND=tensorflow $(VENV)/bin/python benchmarks/search/translation.py "$(MULTI30K)"; \
+	else echo "MULTI30K=folder adds the real job."; fi
 
 clean:  ## Remove the environments, caches and built archives; trained models stay
 	rm -rf $(VENV) $(VENV_TORCH) dist build .mypy_cache .pytest_cache .ruff_cache

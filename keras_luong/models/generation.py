@@ -86,7 +86,7 @@ class Generation:
         given = _arrays(rows, prefix=prefix, constraints=constraints, alpha=alpha, seed=seed)
         mask = np.ones((rows, 1), "bool")
         Request(end_id, max_length, mask, **given).check(search)
-        self._check_vocabulary(search, given)
+        self._check_vocabulary(search, {"start_id": start_id, "end_id": end_id, **given})
         if rows == 0:
             # A row of padding stands in: not every backend can reshape nothing.
             source = ops.zeros((1, source.shape[1]), "int32")
@@ -171,8 +171,11 @@ class Generation:
             )
 
     def _check_vocabulary(self, search: Search, given: dict[str, Any]) -> None:
-        named = {"banned_ids": np.array(search.banned_ids), **given}
-        for name in ("banned_ids", "prefix", "constraints"):
+        for name in ("start_id", "end_id"):
+            if given[name] < 0:
+                raise ValueError(f"{name} must be at least 0. Received: {given[name]}")
+        named = {"banned_ids": search.banned_ids, **given}
+        for name in ("start_id", "end_id", "banned_ids", "prefix", "constraints"):
             largest = np.max(named.get(name, ()), initial=-1)
             if largest >= self.vocabulary_size:
                 raise ValueError(

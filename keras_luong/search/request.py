@@ -127,7 +127,7 @@ class Request(NamedTuple):
             limits = ops.clip(limits, 1, self.max_length)
         if seed is not None:
             seed = ops.cast(seed, "int32")
-            if not seed.shape:  # one for all: sentences then differ by their place
+            if len(seed.shape) == 0:  # one for all: sentences then differ by their place
                 seed = seed + ops.arange(batch_size, dtype="int32")
         return self._replace(prefix=prefix, constraints=constraints, seed=seed, limits=limits)
 

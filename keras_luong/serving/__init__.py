@@ -1,13 +1,22 @@
 """From a trained model to a served one: translation, saving, export and its checks."""
 
-from keras_luong.serving.export import check_version_path, export_saved_model, next_version
+from keras_luong.serving.export import (
+    Signature,
+    check_version_path,
+    export_saved_model,
+    next_version,
+)
 from keras_luong.serving.graph_check import check_servable
-from keras_luong.serving.translation import Translation
+from keras_luong.serving.translation import ScoredTranslation, Translation
 from keras_luong.serving.translator import Translator
+from keras_luong.serving.unknown_words import UnknownWords
 
 __all__ = [
+    "ScoredTranslation",
+    "Signature",
     "Translation",
     "Translator",
+    "UnknownWords",
     "check_servable",
     "check_version_path",
     "export_saved_model",

@@ -1,9 +1,9 @@
 """Writing a SavedModel that TF Serving runs."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
@@ -14,28 +14,40 @@ from keras_luong.serving.graph_check import check_servable
 Tensor = Any
 
 
+class Signature(NamedTuple):
+    """What a SavedModel does under one name.
+
+    Attributes:
+        function: Takes one tensor `(b,)` for each of `inputs`, in their order; returns dense
+            tensors by name, batch first. It need not bear a batch of no rows.
+        inputs: The dtypes of the inputs by name.
+    """
+
+    function: Callable[..., dict[str, Tensor]]
+    inputs: Mapping[str, Any]
+
+
 def export_saved_model(
     path: str | os.PathLike[str],
     model: keras.Model,
-    function: Callable[[Tensor], dict[str, Tensor]],
+    signatures: Mapping[str, Signature],
     resources: list[tf.Module],
 ) -> None:
-    """Writes `function` as the signature `serving_default` of a SavedModel.
+    """Writes the signatures of a SavedModel.
 
     What cannot serve is refused before anything is written, and the folder appears complete or not
-    at all.
+    at all. In a batch of no rows a row of `""` and 0 stands in, so that the functions see one.
 
     Args:
         path: A folder that does not exist yet, named by an integer, the version.
-        model: The model whose variables `function` reads.
-        function: Takes texts `(b,)`, named `text`; returns dense tensors by name, batch first. It
-            need not bear a batch of no rows: a blank row stands in for it.
-        resources: Other trackable objects that `function` uses, such as tokenizers.
+        model: The model whose variables the functions read.
+        signatures: By name; clients that name none get `"serving_default"`.
+        resources: Other trackable objects that the functions use, such as tokenizers.
 
     Raises:
         FileExistsError: If `path` exists.
         RuntimeError: If the backend is not TensorFlow.
-        ValueError: If `path` is not named by an integer, or the graph cannot serve.
+        ValueError: If `path` is not named by an integer, or a graph cannot serve.
     """
     path = Path(path)
     check_version_path(path)
@@ -44,23 +56,36 @@ def export_saved_model(
             "A SavedModel is exported from the TensorFlow backend. Save the translator, and export "
             f"it under KERAS_BACKEND=tensorflow. The backend is {keras.backend.backend()!r}."
         )
-
-    @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, name="text")])
-    def serve(text: Tensor) -> dict[str, Tensor]:
-        rows = tf.shape(text)[0]
-        stand_in = tf.fill([tf.cast(rows == 0, tf.int32)], "")
-        outputs = function(tf.concat([text, stand_in], axis=0))
-        return {name: output[:rows] for name, output in outputs.items()}
-
-    signature = serve.get_concrete_function()
-    check_servable(signature)
+    traced = {}
+    for name, signature in signatures.items():
+        traced[name] = _serve(signature).get_concrete_function()
+        check_servable(traced[name], f"The graph of signature {name!r}")
     holder = tf.Module()
     # The bare variables: a Keras model in here loads in Python and fails in TF Serving.
     holder.variables_of_model = [variable.value for variable in model.variables]
     holder.resources = resources
-    holder.serve = serve
     with whole_folder(path) as folder:
-        tf.saved_model.save(holder, str(folder), signatures={"serving_default": signature})
+        tf.saved_model.save(holder, str(folder), signatures=traced)
+
+
+def _serve(signature: Signature) -> Any:
+    """The function of a signature with its types, which bears a batch of no rows."""
+    names = list(signature.inputs)
+    specs = [tf.TensorSpec((None,), dtype, name=name) for name, dtype in signature.inputs.items()]
+
+    @tf.function(input_signature=specs)
+    def serve(*columns: Tensor) -> dict[str, Tensor]:
+        rows = tf.shape(columns[0])[0]
+        for name, column in zip(names[1:], columns[1:], strict=True):
+            message = f"{name} must have as many rows as {names[0]}."
+            tf.debugging.assert_equal(tf.shape(column)[0], rows, message)
+        stand_ins = tf.cast(rows == 0, tf.int32)
+        outputs = signature.function(
+            *(tf.concat([column, tf.zeros([stand_ins], column.dtype)], 0) for column in columns)
+        )
+        return {name: output[:rows] for name, output in outputs.items()}
+
+    return serve
 
 
 def next_version(folder: str | os.PathLike[str]) -> Path:

@@ -41,7 +41,9 @@ class _Node(NamedTuple):
     compiled: bool
 
 
-def check_servable(concrete_function: tf.types.experimental.ConcreteFunction) -> None:
+def check_servable(
+    concrete_function: tf.types.experimental.ConcreteFunction, what: str = "The graph"
+) -> None:
     """Checks that a stock TF Serving on a CPU can run and batch a signature.
 
     The graph is searched with all the functions it calls for ops that the server cannot run. Inputs
@@ -50,6 +52,7 @@ def check_servable(concrete_function: tf.types.experimental.ConcreteFunction) ->
 
     Args:
         concrete_function: The function of the signature, which returns its outputs by name.
+        what: How an error names it.
 
     Raises:
         ValueError: If anything would fail in the server. The message lists every problem and what
@@ -73,7 +76,7 @@ def check_servable(concrete_function: tf.types.experimental.ConcreteFunction) ->
         *_output_problems(concrete_function.structured_outputs),
     ]
     if problems:
-        raise ValueError("The graph cannot be served:\n- " + "\n- ".join(problems))
+        raise ValueError(f"{what} cannot be served:\n- " + "\n- ".join(problems))
 
 
 def _op_problems(concrete_function: tf.types.experimental.ConcreteFunction) -> Iterator[str]:

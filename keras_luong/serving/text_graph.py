@@ -1,27 +1,48 @@
-"""Text to source ids, and search results to text: the TensorFlow graph around a model.
+"""Text to ids, and what a search or a score found to text: the TensorFlow graph around a model.
 
-`Translator.translate` and the export run these same functions, so they cannot disagree.
+`Translator` and the export run these same functions, so they cannot disagree.
 """
 
 from typing import Any
 
 import tensorflow as tf
 
-from keras_luong.ids import END_ID, PADDING_ID
+from keras_luong.ids import END_ID, PADDING_ID, START_ID
 from keras_luong.search import SearchResult
 from keras_luong.text import SubwordTokenizer
 
 Tensor = Any
 
 
-def read_source(tokenizer: SubwordTokenizer, texts: Tensor, max_length: int) -> Tensor:
-    """Turns texts `(b,)` into ids `(b, s)`, padded with 0, the end id last in each row.
+def source_ids(tokenizer: SubwordTokenizer, texts: Tensor, max_length: int) -> tf.RaggedTensor:
+    """Turns texts `(b,)` into ids `(b, None)`, the end id last in each row.
 
     Texts of more than `max_length` subwords are cut there.
     """
-    ids = tokenizer.tokenize(texts)[:, :max_length]
-    end = tf.fill([ids.nrows(), 1], END_ID)
-    return tf.concat([ids, tf.cast(end, ids.dtype)], axis=1).to_tensor(PADDING_ID)
+    return _ended(tokenizer.tokenize(texts)[:, :max_length])
+
+
+def read_source(tokenizer: SubwordTokenizer, texts: Tensor, max_length: int) -> Tensor:
+    """`source_ids` as a dense `(b, s)`, padded with 0."""
+    return source_ids(tokenizer, texts, max_length).to_tensor(PADDING_ID)
+
+
+def read_target(
+    tokenizer: SubwordTokenizer, texts: Tensor, max_length: int
+) -> tuple[Tensor, Tensor]:
+    """Turns target texts `(b,)` into what forced decoding takes.
+
+    A text keeps what a search would have written of it: at most `max_length + 1` tokens, the end
+    token among them. So one of more subwords is cut there, and has no end token.
+
+    Returns:
+        `(target_in, target_out)`, both `(b, t)`, padded with 0: `[start] + tokens` without the last
+        one, and `tokens + [end]`.
+    """
+    target_out = _ended(tokenizer.tokenize(texts))[:, : max_length + 1]
+    start = tf.fill([target_out.nrows(), 1], tf.cast(START_ID, target_out.dtype))
+    target_in = tf.concat([start, target_out[:, :-1]], axis=1)
+    return target_in.to_tensor(PADDING_ID), target_out.to_tensor(PADDING_ID)
 
 
 def write_translations(
@@ -32,9 +53,6 @@ def write_translations(
 ) -> dict[str, Tensor]:
     """Turns the best hypotheses into text.
 
-    A source without text (nothing before the end id) gets the empty translation, of length 0 and
-    score 0: what a model would make of nothing is noise.
-
     Args:
         source_tokenizer: Of the source ids.
         target_tokenizer: Of the generated ids.
@@ -42,25 +60,108 @@ def write_translations(
         result: Of a search on `source`.
 
     Returns:
-        `translation` `(b,)`, `score` `(b,)`, `attention_scores` `(b, t, s)`,
-        `source_tokens` `(b, s)`, `target_tokens` `(b, t)`, `source_length` `(b,)`,
-        `target_length` `(b,)`: dense, with batch first; t is the length of the longest translation
+        What `write_n_best` returns, without the axis n.
+    """
+    fields: tuple[Tensor, ...] = result
+    best = SearchResult(*(field[:, :1] for field in fields))
+    outputs = write_n_best(source_tokenizer, target_tokenizer, source, best)
+    of_source = ("source_tokens", "source_length")
+    return {
+        name: output if name in of_source else tf.squeeze(output, axis=1)
+        for name, output in outputs.items()
+    }
+
+
+def write_n_best(
+    source_tokenizer: SubwordTokenizer,
+    target_tokenizer: SubwordTokenizer,
+    source: Tensor,
+    result: SearchResult,
+) -> dict[str, Tensor]:
+    """Turns all hypotheses into text, best first.
+
+    A source without text (nothing before the end id) gets empty translations, of length 0 and
+    score 0: what a model would make of nothing is noise. So do empty slots, which come last. Their
+    score is not minus infinity, for JSON has no such number.
+
+    Args:
+        source_tokenizer: Of the source ids.
+        target_tokenizer: Of the generated ids.
+        source: int32 `(b, s)`.
+        result: Of a search on `source`, with n hypotheses a sentence.
+
+    Returns:
+        `translation`, `score`, `log_prob` and `target_length` `(b, n)`, `target_tokens`
+        `(b, n, t)`, `attention_scores` `(b, n, t, s)`, `source_tokens` `(b, s)` and
+        `source_length` `(b,)`: dense, with batch first; t is the length of the longest translation
         of the batch. Tokens and scores beyond a length are empty and 0.
     """
-    source_length = tf.reduce_sum(tf.cast(source != PADDING_ID, tf.int32), axis=1)
-    has_text = source_length > 1
-    target_length = tf.where(has_text, result.lengths[:, 0], 0)
-    longest = tf.reduce_max(target_length, axis=0)
+    source_length = tf.math.count_nonzero(source, axis=1, dtype=tf.int32)
+    target_length = tf.where(source_length[:, None] > 1, result.lengths, 0)
+    longest = tf.reduce_max(target_length)
     kept = tf.sequence_mask(target_length, longest)
-    ids = tf.where(kept, result.ids[:, 0, :longest], PADDING_ID)
+    ids = tf.where(kept, result.ids[:, :, :longest], PADDING_ID)
     all_scores: Tensor = result.attention_scores
-    attention_scores = tf.cast(all_scores[:, 0, :longest], tf.float32)
+    attention_scores = tf.cast(all_scores[:, :, :longest], tf.float32)
+    texts = target_tokenizer.detokenize(tf.reshape(ids, [tf.size(target_length), longest]))
+
+    def of_text(values: Tensor) -> Tensor:
+        return tf.where(target_length > 0, tf.cast(values, tf.float32), 0.0)
+
     return {
-        "translation": target_tokenizer.detokenize(ids),
-        "score": tf.where(has_text, tf.cast(result.scores[:, 0], tf.float32), 0.0),
-        "attention_scores": tf.where(kept[:, :, None], attention_scores, 0.0),
+        "translation": tf.reshape(texts, tf.shape(target_length)),
+        "score": of_text(result.scores),
+        "log_prob": of_text(result.log_probs),
+        "attention_scores": tf.where(kept[..., None], attention_scores, 0.0),
         "source_tokens": source_tokenizer.pieces(source),
         "target_tokens": target_tokenizer.pieces(ids),
         "source_length": source_length,
         "target_length": target_length,
     }
+
+
+def write_scores(
+    source_tokenizer: SubwordTokenizer,
+    target_tokenizer: SubwordTokenizer,
+    source: Tensor,
+    target: Tensor,
+    scored: Any,
+) -> dict[str, Tensor]:
+    """Names the subwords of target texts that were scored.
+
+    As in `write_n_best`, what belongs to a source without text has length 0 and log-probability 0.
+
+    Args:
+        source_tokenizer: Of the source ids.
+        target_tokenizer: Of the target ids.
+        source: int32 `(b, s)`.
+        target: int32 `(b, t)`: `target_out` of `read_target`.
+        scored: A `ScoredTarget` of them.
+
+    Returns:
+        `log_prob` `(b,)`, `token_log_probs` `(b, t)`, `attention_scores` `(b, t, s)`,
+        `source_tokens` `(b, s)`, `target_tokens` `(b, t)`, `source_length` `(b,)`,
+        `target_length` `(b,)`: dense, with batch first.
+    """
+    source_length = tf.math.count_nonzero(source, axis=1, dtype=tf.int32)
+    target = tf.where(source_length[:, None] > 1, target, PADDING_ID)
+    target_length = tf.math.count_nonzero(target, axis=1, dtype=tf.int32)
+    longest = tf.reduce_max(target_length)
+    kept = tf.sequence_mask(target_length, longest)
+    token_log_probs = tf.cast(scored.token_log_probs[:, :longest], tf.float32)
+    attention_scores = tf.cast(scored.attention_scores[:, :longest], tf.float32)
+    return {
+        "log_prob": tf.where(target_length > 0, tf.cast(scored.log_probs, tf.float32), 0.0),
+        "token_log_probs": tf.where(kept, token_log_probs, 0.0),
+        "attention_scores": tf.where(kept[..., None], attention_scores, 0.0),
+        "source_tokens": source_tokenizer.pieces(source),
+        "target_tokens": target_tokenizer.pieces(target[:, :longest]),
+        "source_length": source_length,
+        "target_length": target_length,
+    }
+
+
+def _ended(ids: tf.RaggedTensor) -> tf.RaggedTensor:
+    """Rows of ids with the end id after the last."""
+    end = tf.fill([ids.nrows(), 1], tf.cast(END_ID, ids.dtype))
+    return tf.concat([ids, end], axis=1)

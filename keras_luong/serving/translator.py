@@ -3,20 +3,32 @@
 import json
 import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from keras_luong.folders import whole_folder
-from keras_luong.ids import END_ID, START_ID
+from keras_luong.ids import PADDING_ID
 from keras_luong.models import Seq2Seq
-from keras_luong.search import SearchResult
+from keras_luong.models.compiled import Argument, compiled
+from keras_luong.search import SamplingSearch, Search, SearchResult, search_of
+from keras_luong.serving.batching import by_length, check_verbose, with_progress
 from keras_luong.serving.export import export_saved_model
-from keras_luong.serving.text_graph import read_source, write_translations
-from keras_luong.serving.translation import Translation
+from keras_luong.serving.signatures import TextModel
+from keras_luong.serving.target_texts import constraint_ids, prefix_ids
+from keras_luong.serving.text_graph import (
+    read_source,
+    read_target,
+    source_ids,
+    write_n_best,
+    write_scores,
+)
+from keras_luong.serving.translation import ScoredTranslation, Translation
+from keras_luong.serving.unknown_words import UnknownWords
 from keras_luong.text import SubwordTokenizer, TrainingBatches, encode_pairs, evaluation_batches
 from keras_luong.training import (
     Alignment,
@@ -75,6 +87,7 @@ class Translator:
         self.source_tokenizer = source_tokenizer
         self.target_tokenizer = target_tokenizer
         self.max_length = max_length
+        self._score: Any = None  # compiled when it is first asked for
 
     def fit(
         self,
@@ -149,33 +162,180 @@ class Translator:
             shuffle=False,
         )
 
-    def translate(self, texts: Sequence[str], *, batch_size: int = 64) -> list[str]:
+    def translate(
+        self,
+        texts: Sequence[str],
+        search: str | Search = "greedy",
+        *,
+        batch_size: int = 64,
+        prefixes: Sequence[str] | None = None,
+        constraints: Sequence[Sequence[str]] | None = None,
+        replace_unknown: bool | Mapping[str, str] = False,
+        seed: int | Sequence[int] | None = None,
+        verbose: Any = "auto",
+    ) -> list[str]:
         """Translates texts, in their order.
 
         A text without a subword, such as `""`, gives `""`. A text of more than `max_length`
-        subwords is cut there. No texts give no translations.
+        subwords is cut there. No texts give no translations. What a text gives depends on no other.
 
         Args:
             texts: Strings.
-            batch_size: Texts that are translated together; it does not change the results.
+            search: `"greedy"`, `"beam"`, `"sampling"`, or a search such as `BeamSearch(5)`.
+            batch_size: Texts that are translated together, which are of similar length; it does not
+                change the results.
+            prefixes: What each translation must begin with, `""` where nothing is asked for. A
+                prefix is split into subwords like a whole text, so it should end where a word does:
+                the model may continue its last word, but half a word has other subwords than the
+                whole word that the model has learnt. Spaces at its ends say nothing.
+            constraints: For a beam search: for each text a list of phrases that must appear in its
+                translation. A phrase begins where a word does, and like a prefix it should end
+                there.
+            replace_unknown: `True` to write the source word that was looked at for each word that
+                the target vocabulary cannot write; a dictionary for its entry of that word, if it
+                has one. See `UnknownWords`.
+            seed: For `"sampling"`: a number, to which the place of a text is added, or one a text.
+                By default drawn anew, by NumPy, which `keras.utils.set_random_seed` seeds.
+            verbose: 1 for a progress bar, 0 for none, `"auto"` for one over more than 4 batches.
 
         Returns:
             One string a text.
-        """
-        return [translation.text for translation in self.explain(texts, batch_size=batch_size)]
 
-    def explain(self, texts: Sequence[str], *, batch_size: int = 64) -> list[Translation]:
-        """Translates like `translate`, and says how: one `Translation` a text."""
-        _check_texts(texts)
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1. Received: {batch_size}")
-        # Sorted by length, so that a batch holds little padding.
-        by_length = sorted(range(len(texts)), key=lambda index: len(texts[index]))
-        results: dict[int, Translation] = {}
-        for start in range(0, len(texts), batch_size):
-            indices = by_length[start : start + batch_size]
-            batch = self._translate_batch([texts[index] for index in indices])
-            results.update(zip(indices, batch, strict=True))
+        Raises:
+            TypeError: For what is no list of strings.
+            ValueError: For a `batch_size` below 1, lists of another length than `texts`, prefixes
+                and phrases that are too long or have characters that the target vocabulary has not,
+                and for what the search does not take or contradicts.
+
+        Example:
+
+        ```python
+        translator.translate(texts, BeamSearch(5, length_penalty="gnmt"))
+        translator.translate(["Ein Hund läuft."], "beam", prefixes=["A dog"])
+        translator.translate(["Ein Hund läuft."], "beam", constraints=[["runs", "dog"]])
+        translator.translate(texts, replace_unknown={"Zürich": "Zurich"})
+        ```
+        """
+        explained = self.explain(
+            texts,
+            search,
+            batch_size=batch_size,
+            prefixes=prefixes,
+            constraints=constraints,
+            replace_unknown=replace_unknown,
+            seed=seed,
+            verbose=verbose,
+        )
+        return [translation.text for translation in explained]
+
+    def explain(
+        self, texts: Sequence[str], search: str | Search = "greedy", **options: Any
+    ) -> list[Translation]:
+        """Translates like `translate`, with its options, and says how: one `Translation` a text."""
+        return [best for best, *_ in self.n_best(texts, search, **options)]
+
+    def n_best(
+        self,
+        texts: Sequence[str],
+        search: str | Search,
+        *,
+        batch_size: int = 64,
+        prefixes: Sequence[str] | None = None,
+        constraints: Sequence[Sequence[str]] | None = None,
+        replace_unknown: bool | Mapping[str, str] = False,
+        seed: int | Sequence[int] | None = None,
+        verbose: Any = "auto",
+    ) -> list[list[Translation]]:
+        """Translates like `translate`, with its options, into several translations of each text.
+
+        Args:
+            texts: Strings.
+            search: One that returns several hypotheses, such as `BeamSearch(5, n_best=5)` or
+                `SamplingSearch(num_samples=5)`.
+            batch_size: As in `translate`.
+            prefixes: As in `translate`.
+            constraints: As in `translate`.
+            replace_unknown: As in `translate`.
+            seed: As in `translate`.
+            verbose: As in `translate`.
+
+        Returns:
+            For each text its translations, best first: as many as the search found, at least one.
+            Where it found none, that is `""` with the score minus infinity.
+
+        Raises:
+            TypeError: As `translate`.
+            ValueError: As `translate`.
+        """
+        _check_texts("texts", texts)
+        check_verbose(verbose)
+        search, count = search_of(search), len(texts)
+        if not count:
+            return []
+        source = source_ids(
+            self.source_tokenizer, tf.constant(texts, tf.string), self._source_limit
+        )
+        batches = by_length(source.row_lengths().numpy(), batch_size)
+        asked = self._asked(search, count, prefixes, constraints, seed)
+        finish = self._finish(replace_unknown)
+        results: dict[int, list[Translation]] = {}
+        for batch in with_progress(batches, verbose):
+            ids = tf.gather(source, batch).to_tensor(PADDING_ID)
+            given = {name: values[batch] for name, values in asked.items()}
+            for index, found in zip(batch, self._found(ids, search, given), strict=True):
+                results[index] = [finish(texts[index], one) for one in found]
+        return [results[index] for index in range(count)]
+
+    def score(
+        self,
+        texts: Sequence[str],
+        translations: Sequence[str],
+        *,
+        batch_size: int = 64,
+        verbose: Any = "auto",
+    ) -> list[ScoredTranslation]:
+        """Says how probable the model finds given translations: forced decoding.
+
+        A translation keeps what a search could have written of it, `max_length + 1` tokens with the
+        end token; of a longer one that part is scored. To a text without a subword belongs nothing:
+        the log-probability 0, of no tokens.
+
+        Args:
+            texts: Strings.
+            translations: One for each text.
+            batch_size: Texts that are scored together; it does not change the results.
+            verbose: As in `translate`.
+
+        Returns:
+            One `ScoredTranslation` a text.
+
+        Raises:
+            TypeError: For what is no list of strings.
+            ValueError: For a `batch_size` below 1, and lists of different lengths.
+        """
+        _check_texts("texts", texts)
+        _check_texts("translations", translations)
+        check_verbose(verbose)
+        if len(texts) != len(translations):
+            raise ValueError(
+                f"There must be one translation a text. Received: {len(texts)} texts and "
+                f"{len(translations)} translations"
+            )
+        if not len(texts):
+            return []
+        sources = tf.constant(texts, tf.string)
+        targets = tf.constant(translations, tf.string)
+        lengths = sum(
+            tokenizer.tokenize(side).row_lengths().numpy()
+            for tokenizer, side in (
+                (self.source_tokenizer, sources),
+                (self.target_tokenizer, targets),
+            )
+        )
+        results: dict[int, ScoredTranslation] = {}
+        for batch in with_progress(by_length(lengths, batch_size), verbose):
+            outputs = self._scores(tf.gather(sources, batch), tf.gather(targets, batch))
+            results.update(zip(batch, map(_scored_translation, _rows(outputs)), strict=True))
         return [results[index] for index in range(len(texts))]
 
     def align(self, texts: Sequence[str]) -> list[Alignment]:
@@ -221,34 +381,53 @@ class Translator:
             **json.loads((path / _CONFIG).read_text(encoding="utf-8")),
         )
 
-    def export(self, path: str | os.PathLike[str]) -> None:
+    def export(
+        self,
+        path: str | os.PathLike[str],
+        search: str | Search = "beam",
+        *,
+        n_best: int | None = None,
+        sample: SamplingSearch | None = None,
+    ) -> None:
         """Exports a SavedModel that TF Serving loads as it is: text in, text out.
 
-        Its signature `serving_default` takes `text`, strings `(b,)`, and returns
+        The search, its width among its options, is fixed here. Its signatures, with b texts a
+        request:
 
-        - `translation` `(b,)`, `score` `(b,)`;
-        - `attention_scores` `(b, t, s)`;
-        - `source_tokens` `(b, s)`, `target_tokens` `(b, t)`;
-        - `source_length` `(b,)`, `target_length` `(b,)`, in subwords with the end token: what lies
-          beyond them is padding.
+        - `serving_default` takes `text` `(b,)`, and returns the best translation:
+          `translation`, `score`, `log_prob` and `target_length` `(b,)`, `target_tokens` `(b, t)`,
+          `attention_scores` `(b, t, s)`, `source_tokens` `(b, s)` and `source_length` `(b,)`.
+        - `n_best`, of a beam search, takes `text` and `alpha` `(b,)`, and returns the n best, best
+          first: the same with an axis n after the batch, such as `translation` `(b, n)`. `alpha` is
+          the exponent of the length penalty `"gnmt"`, in the place of whatever length penalty the
+          search has; 0 is none. It is clipped to 0 to 10, and NaN counts as 0.
+        - `score` takes `text` and `target_text` `(b,)`, and returns how probable the target text
+          is: `log_prob` and `target_length` `(b,)`, `token_log_probs` and `target_tokens` `(b, t)`,
+          `attention_scores` `(b, t, s)`, `source_tokens` `(b, s)` and `source_length` `(b,)`.
+        - `sample`, if asked for, takes `text` and `seed` `(b,)`, int32, and returns what `n_best`
+          does. What comes back depends on the text and its seed alone.
+
+        Lengths are in subwords with the end token: what lies beyond them is padding. A place of
+        `n_best` or `sample` without a translation has length 0.
 
         Args:
             path: A folder that does not exist yet, named by an integer, the version:
                 `"saved_models/de_en/1"`.
+            search: `"beam"`, `"greedy"`, or an object: a `BeamSearch` or a `GreedySearch`.
+            n_best: How many translations `n_best` returns; by default those of the search, or the
+                whole beam if that is one.
+            sample: What `sample` draws, if there shall be such a signature.
 
         Raises:
             FileExistsError: If `path` exists; nothing is overwritten.
             RuntimeError: If the backend is not TensorFlow.
-            ValueError: If `path` is not named by an integer, or the model cannot be served.
+            ValueError: If `path` is not named by an integer, the search is none that can be
+                exported, or the model cannot be served.
         """
-        tokenizers = (self.source_tokenizer, self.target_tokenizer)
-
-        def function(texts: Tensor) -> dict[str, Tensor]:
-            source = read_source(self.source_tokenizer, texts, self._source_limit)
-            result = self.model.run_search(source, "greedy", self.max_length + 1, START_ID, END_ID)
-            return write_translations(*tokenizers, source, result)
-
-        export_saved_model(path, self.model, function, list(tokenizers))
+        tokenizers = self.source_tokenizer, self.target_tokenizer
+        text_model = TextModel(self.model, *tokenizers, self._source_limit, self.max_length)
+        signatures = text_model.signatures(search_of(search), n_best, sample)
+        export_saved_model(path, self.model, signatures, list(tokenizers))
 
     @property
     def _source_limit(self) -> int:
@@ -280,41 +459,116 @@ class Translator:
             return [board]
         return [board, AlignmentImages(log_dir, lambda: self.align(alignment_texts))]
 
-    def _translate_batch(self, texts: list[str]) -> list[Translation]:
-        source = read_source(self.source_tokenizer, tf.constant(texts), self._source_limit)
-        result = self.model.generate(source.numpy(), "greedy", max_length=self.max_length + 1)
+    def _asked(
+        self, search: Search, count: int, prefixes: Any, constraints: Any, seed: Any
+    ) -> dict[str, np.ndarray]:
+        """What a user asks of a search besides its options: arrays with one row a text."""
+        tokenizer, limit = self.target_tokenizer, self.max_length
+        if seed is None and "seed" in search.takes:
+            seed = np.random.randint(2**31 - 1, size=count)
+        asked = {
+            "prefix": None if prefixes is None else prefix_ids(tokenizer, prefixes, count, limit),
+            "constraints": None
+            if constraints is None
+            else constraint_ids(tokenizer, constraints, count, limit),
+            "seed": None if seed is None else _seeds(seed, count),
+        }
+        return {name: values for name, values in asked.items() if values is not None}
+
+    def _finish(
+        self, replace_unknown: bool | Mapping[str, str]
+    ) -> Callable[[str, Translation], Translation]:
+        """What is done to every translation of a text in the end."""
+        if replace_unknown is False:
+            return lambda _, translation: translation
+        dictionary = {} if replace_unknown is True else replace_unknown
+        if not isinstance(dictionary, Mapping):
+            raise TypeError(
+                f"replace_unknown must be True, False or a dictionary. Received: {dictionary!r}"
+            )
+        return UnknownWords(self.source_tokenizer, self.target_tokenizer, dictionary)
+
+    def _found(
+        self, source: Tensor, search: Search, given: dict[str, Any]
+    ) -> list[list[Translation]]:
+        """The translations of a batch of source ids."""
+        result = self.model.generate(
+            source.numpy(), search, max_length=self.max_length + 1, **given
+        )
         fields = [keras.ops.convert_to_numpy(field) for field in result]
-        outputs = write_translations(
+        outputs = write_n_best(
             self.source_tokenizer, self.target_tokenizer, source, SearchResult(*fields)
         )
-        return [_translation(row) for row in _rows(outputs)]
+        return [_translations(row) for row in _rows(outputs)]
+
+    def _scores(self, texts: Tensor, translations: Tensor) -> dict[str, Tensor]:
+        """The scores of a batch."""
+        source = read_source(self.source_tokenizer, texts, self._source_limit)
+        target = read_target(self.target_tokenizer, translations, self.max_length)
+        if self._score is None:
+            ids = Argument((None, None), "int32")
+            self._score = compiled(self.model, self.model.score, [ids] * 3)
+        arrays = (ids.numpy() for ids in (source, *target))
+        scored = self._score(*map(keras.ops.convert_to_tensor, arrays))
+        scored = type(scored)(*map(keras.ops.convert_to_numpy, scored))
+        return write_scores(self.source_tokenizer, self.target_tokenizer, source, target[1], scored)
 
 
 def _rows(outputs: dict[str, Tensor]) -> list[dict[str, Any]]:
     arrays = {name: output.numpy() for name, output in outputs.items()}
     return [
         {name: array[index] for name, array in arrays.items()}
-        for index in range(len(arrays["score"]))
+        for index in range(len(arrays["source_length"]))
     ]
 
 
-def _translation(row: dict[str, Any]) -> Translation:
-    source, target = row["source_length"], row["target_length"]
-    return Translation(
-        row["translation"].decode(),
-        float(row["score"]),
-        [token.decode() for token in row["source_tokens"][:source]],
-        [token.decode() for token in row["target_tokens"][:target]],
-        row["attention_scores"][:target, :source],
+def _translations(row: dict[str, Any]) -> list[Translation]:
+    """The translations of one text, without empty slots; at least one."""
+    source = _tokens(row["source_tokens"], row["source_length"])
+    found = []
+    for place in range(max(1, int(np.count_nonzero(row["target_length"])))):
+        target = _tokens(row["target_tokens"][place], row["target_length"][place])
+        is_missing = not target and len(source) > 1
+        score, log_prob = (
+            -float("inf") if is_missing else float(row[name][place])
+            for name in ("score", "log_prob")
+        )
+        attention_scores = row["attention_scores"][place, : len(target), : len(source)]
+        text = row["translation"][place].decode()
+        found.append(Translation(text, score, source, target, attention_scores, log_prob))
+    return found
+
+
+def _scored_translation(row: dict[str, Any]) -> ScoredTranslation:
+    source = _tokens(row["source_tokens"], row["source_length"])
+    target = _tokens(row["target_tokens"], row["target_length"])
+    return ScoredTranslation(
+        float(row["log_prob"]),
+        row["token_log_probs"][: len(target)],
+        source,
+        target,
+        row["attention_scores"][: len(target), : len(source)],
     )
 
 
-def _check_texts(texts: Sequence[str]) -> None:
+def _tokens(tokens: Any, length: int) -> list[str]:
+    return [token.decode() for token in tokens[:length]]
+
+
+def _seeds(seed: int | Sequence[int] | np.ndarray, count: int) -> np.ndarray:
+    """One seed a text."""
+    seeds = np.asarray(seed)
+    if seeds.dtype.kind not in "iu" or seeds.shape not in ((), (count,)):
+        raise ValueError(f"seed must be an integer, or {count}, one a text. Received: {seed!r}")
+    return (seeds if seeds.ndim else seeds + np.arange(count)).astype("int32")
+
+
+def _check_texts(name: str, texts: Sequence[str]) -> None:
     if isinstance(texts, str | bytes):
-        raise TypeError(f"texts must be a list of strings. Received one: {texts!r}")
+        raise TypeError(f"{name} must be a list of strings. Received one: {texts!r}")
     for index, text in enumerate(texts):
         if not isinstance(text, str):
-            raise TypeError(f"texts must be strings. Received at {index}: {text!r}")
+            raise TypeError(f"{name} must be strings. Received at {index}: {text!r}")
         try:
             text.encode()
         except UnicodeEncodeError as error:

@@ -231,6 +231,47 @@ def test_other_integers_and_lists_are_sources_too(dtype):
 
 
 # ---------------------------------------------------------------------------------------------
+# Forced decoding
+# ---------------------------------------------------------------------------------------------
+
+TARGETS = np.array([[4, 5, 6, 3], [8, 3, 0, 0], [10, 1, 3, 0], [3, 0, 0, 0]], "int32")
+TARGETS_IN = np.where(TARGETS == PADDING_ID, 0, np.pad(TARGETS[:, :-1], ((0, 0), (1, 0))))
+TARGETS_IN[:, 0] = START_ID
+
+
+@pytest.mark.parametrize("name", ["tied", "coverage"])
+def test_scores_of_given_targets_equal_a_loop_over_the_logits(name):
+    model = made(name)
+    scored = model.score(SOURCE, TARGETS_IN, TARGETS)
+    log_probs, of_tokens, attention_scores = map(ops.convert_to_numpy, scored)
+    logits = forward(model, [SOURCE, TARGETS_IN]).astype("float64")
+    expected = np.zeros(TARGETS.shape)
+    for row, place in np.argwhere(TARGETS != PADDING_ID):
+        of_place = logits[row, place]
+        expected[row, place] = of_place[TARGETS[row, place]] - np.log(np.exp(of_place).sum())
+    np.testing.assert_allclose(of_tokens, expected, atol=1e-4)
+    np.testing.assert_allclose(log_probs, expected.sum(axis=1), atol=1e-4)
+    assert not of_tokens[TARGETS == PADDING_ID].any()
+    # Over kept source positions, of the steps that there are.
+    assert attention_scores.shape == (4, 4, 5)
+    np.testing.assert_allclose(attention_scores.sum(axis=-1), TARGETS != PADDING_ID, atol=1e-5)
+    padding = np.broadcast_to((SOURCE == PADDING_ID)[:, None], attention_scores.shape)
+    assert not attention_scores[padding].any()
+
+
+def test_what_a_search_found_is_scored_as_the_search_scored_it():
+    model = made("tied")
+    result = generate(model, search=BeamSearch(3))
+    ids = np.where(np.arange(MAX_LENGTH) < result.lengths, result.ids[:, 0], PADDING_ID)
+    start = np.full((len(ids), 1), START_ID)
+    before = np.where(ids == PADDING_ID, PADDING_ID, np.concatenate([start, ids[:, :-1]], axis=1))
+    scored = model.score(SOURCE, before.astype("int32"), ids)
+    log_probs, _, attention_scores = map(ops.convert_to_numpy, scored)
+    np.testing.assert_allclose(log_probs, result.log_probs[:, 0], atol=1e-4)
+    np.testing.assert_allclose(attention_scores, result.attention_scores[:, 0], atol=1e-5)
+
+
+# ---------------------------------------------------------------------------------------------
 # The model
 # ---------------------------------------------------------------------------------------------
 

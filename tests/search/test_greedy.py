@@ -1,11 +1,16 @@
 """Greedy search on plain step functions: it knows no model."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
 from keras import ops
 
-from keras_luong.search import GreedySearch, SearchResult
+from keras_luong.search import BeamSearch, GreedySearch, SearchResult
+from tests.search.oracles import beam_searched
+from tests.search.running import chain as chain_of
+from tests.search.running import hypotheses, random_tables, searched
 
 END = 3
 
@@ -207,6 +212,64 @@ def test_equals_a_plain_loop():
         np.testing.assert_allclose(result.attention_scores[row, 0], scores, atol=1e-5)
         lengths.add(length)
     assert len(lengths) > 2 and 9 in lengths  # some end early, some never
+
+
+RULES = {
+    "repetition": {"repetition_penalty": 1.8},
+    "lengths": {"min_length": 3, "max_length_factor": 1.75},
+    "all": {
+        "min_length": 2,
+        "max_length_factor": 2.5,
+        "banned_ids": (2, 4),
+        "no_repeat_ngram_size": 2,
+        "repetition_penalty": 0.7,
+    },
+}
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_rules_and_a_prefix_against_plain_python(name):
+    tables, prefix = random_tables(3, 200, 6), np.array([[-1, -1], [3, -1], [-1, 5], [1, 1]] * 50)
+    result = searched(GreedySearch(**RULES[name]), tables, 6, prefix=prefix.astype("int32"))
+    for row in range(len(tables)):
+        # Slot by slot a beam of one is a greedy search.
+        sentence = tables.sentence(row, 6, prefix=prefix)
+        (expected,) = beam_searched(BeamSearch(1, **RULES[name]), sentence)
+        assert hypotheses(result, row) == [expected.ids]
+        np.testing.assert_allclose(result.scores[row, 0], expected.score, rtol=1e-4)
+        np.testing.assert_allclose(result.log_probs[row, 0], expected.log_probs, rtol=1e-4)
+
+
+def test_where_no_token_is_allowed_the_place_is_empty():
+    # Of the second sentence the prefix says twice what may be said once.
+    prefix = np.array([[1, 2], [1, 1]], "int32")
+    tables = random_tables(4, 2, 4)
+    result = searched(GreedySearch(no_repeat_ngram_size=1), tables, 4, prefix=prefix)
+    assert result.lengths[0, 0] > 1 and result.lengths[1, 0] == 0
+    assert np.isfinite(result.scores[0, 0])
+    assert result.scores[1, 0] == result.log_probs[1, 0] == -np.inf
+    assert result.ids[1].tolist() == [[0, 0, 0, 0]] and not result.attention_scores[1].any()
+
+
+@pytest.mark.parametrize(
+    ("factor", "kept", "limit"),
+    [
+        (0.15, 100, 15),
+        (0.3, 50, 15),
+        (1.1, 10, 11),
+        (0.5, 5, 3),
+        (2, 7, 14),
+        (0.1, 0, 1),
+        (9, 9, 20),
+    ],
+)
+def test_a_limit_by_the_source_is_rounded_up_as_people_do(factor, kept, limit):
+    # Nothing ever ends; a source of no token still gets one, and none more than max_length.
+    tables = chain_of([[0.0, 1.0], [0.0, 1.0]], start=1)
+    mask = np.arange(100)[None] < kept
+    tables = dataclasses.replace(tables, attention=np.ones((1, 2, 100), "float32"), kept=mask)
+    result = searched(GreedySearch(max_length_factor=factor), tables, 20)
+    assert result.lengths.tolist() == [[limit]]
 
 
 def test_batch_mates_do_not_matter():

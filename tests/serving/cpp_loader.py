@@ -8,10 +8,12 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+
+Column = Sequence[str | bytes | int | float]
 
 SOURCE = Path(__file__).with_name("saved_model_runner.cc")
 
@@ -67,19 +69,19 @@ def build(folder: Path) -> Path:
 def run(
     binary: Path,
     model_dir: Path | str,
-    batches: Iterable[Sequence[str | bytes]],
+    batches: Iterable[Column | Mapping[str, Column]],
     signature: str = "serving_default",
-    input_name: str = "text",
     variables: dict[str, str] | None = None,
 ) -> list[dict[str, np.ndarray]]:
-    """Sends batches of texts through a signature, all of them in one fresh process.
+    """Sends batches through a signature, all of them in one fresh process.
 
     Args:
         binary: What `build` returned.
         model_dir: The SavedModel.
-        batches: Each one request, `(rows,)`. A batch may have no rows, a text any bytes.
+        batches: Each one request: a column of values for each input, `(rows,)`, by the input's
+            name, the same names in all; or a column alone, which is `text`. A batch may have no
+            rows, a text any bytes.
         signature: The signature's name.
-        input_name: The signature's one input.
         variables: More environment variables for the process.
 
     Returns:
@@ -91,12 +93,13 @@ def run(
         RunError: If a request fails.
         RunnerError: If anything else goes wrong.
     """
-    requests = "".join(_request(batch) for batch in batches)
+    requests = [batch if isinstance(batch, Mapping) else {"text": batch} for batch in batches]
+    names = ",".join(requests[0]) if requests else "text"
     kept = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
     quiet = {"TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": "-1"}
     done = subprocess.run(
-        [str(binary), str(model_dir), signature, input_name, *_text_ops()],
-        input=requests,
+        [str(binary), str(model_dir), signature, names, *_text_ops()],
+        input="".join(map(_request, requests)),
         env=kept | quiet | (variables or {}),
         capture_output=True,
         text=True,
@@ -125,9 +128,13 @@ def _package_folder(name: str) -> Path | None:
     return Path(spec.submodule_search_locations[0]) if spec else None
 
 
-def _request(batch: Sequence[str | bytes]) -> str:
-    texts = (text.encode() if isinstance(text, str) else text for text in batch)
-    return "".join(text.hex() + "," for text in texts) + "\n"
+def _request(columns: Mapping[str, Column]) -> str:
+    return ";".join(map(_column, columns.values())) + "\n"
+
+
+def _column(values: Column) -> str:
+    texts = (value if isinstance(value, bytes) else str(value).encode() for value in values)
+    return "".join(text.hex() + "," for text in texts)
 
 
 def _outputs(line: str) -> dict[str, np.ndarray]:

@@ -1,14 +1,16 @@
 // Runs one signature of a SavedModel through the C++ loader that TensorFlow Serving uses.
 //
-//   saved_model_runner MODEL_DIR SIGNATURE INPUT_NAME [OPS_SO ...] < requests > replies
+//   saved_model_runner MODEL_DIR SIGNATURE INPUT_NAMES [OPS_SO ...] < requests > replies
 //
 // As in the stock server, XLA compilation is switched off and no Python is in the process: the
 // program refuses to run when a libpython is mapped. OPS_SO are libraries of custom ops, for
 // instance those of tensorflow-text, which the server has linked in.
 //
-// A line of stdin is one request, a batch of texts: each text in hexadecimal, followed by a comma.
-// So "4869,," is the batch of "Hi" and "", "," the batch of one empty text and an empty line the
-// batch of no rows; line breaks and bytes that are not UTF-8 pass.
+// INPUT_NAMES are separated by commas. A line of stdin is one request: a column of values for each
+// input, in the order of the names and separated by semicolons. A value is the hexadecimal of a
+// text, or of a number as it is written, followed by a comma. So "4869,," is the batch of "Hi" and
+// "", "," the batch of one empty text and an empty line the batch of no rows; "4869,;302e35," has
+// "Hi" and 0.5 in a row. Line breaks and bytes that are not UTF-8 pass.
 //
 // A line of stdout is the reply to one request, a JSON object:
 //   {"NAME": {"dtype": "float32", "shape": [2, 3], "values": [...]}, ...}
@@ -71,10 +73,22 @@ void LoadOps(const std::string& path) {
 int HexDigit(char c) {
   if (c >= '0' && c <= '9') return c - '0';
   if (c >= 'a' && c <= 'f') return c - 'a' + 10;
-  Fail(kUsageError, std::string("Requests hold 0-9, a-f and commas, not '") + c + "'.");
+  Fail(kUsageError, std::string("Columns hold 0-9, a-f and commas, not '") + c + "'.");
 }
 
-std::vector<std::string> ParseRequest(const std::string& line) {
+std::vector<std::string> Split(const std::string& text, char separator) {
+  std::vector<std::string> parts(1);
+  for (const char c : text) {
+    if (c == separator) {
+      parts.emplace_back();
+    } else {
+      parts.back().push_back(c);
+    }
+  }
+  return parts;
+}
+
+std::vector<std::string> ParseColumn(const std::string& line) {
   std::vector<std::string> texts;
   std::string text;
   for (size_t i = 0; i < line.size(); ++i) {
@@ -88,15 +102,36 @@ std::vector<std::string> ParseRequest(const std::string& line) {
       Fail(kUsageError, "A request ends in half a byte.");
     }
   }
-  if (!text.empty()) Fail(kUsageError, "A comma is missing after the last text of a request.");
+  if (!text.empty()) Fail(kUsageError, "A comma is missing after the last value of a column.");
   return texts;
 }
 
-tensorflow::Tensor StringBatch(const std::vector<std::string>& texts) {
-  tensorflow::Tensor batch(tensorflow::DT_STRING, {static_cast<int64_t>(texts.size())});
-  auto rows = batch.flat<tensorflow::tstring>();
-  for (size_t i = 0; i < texts.size(); ++i) rows(i) = texts[i];
+template <typename T, typename Parse>
+tensorflow::Tensor Filled(tensorflow::DataType dtype, const std::vector<std::string>& values,
+                          Parse parse) {
+  tensorflow::Tensor batch(dtype, {static_cast<int64_t>(values.size())});
+  auto rows = batch.flat<T>();
+  for (size_t i = 0; i < values.size(); ++i) rows(i) = parse(values[i]);
   return batch;
+}
+
+bool IsReadable(tensorflow::DataType dtype) {
+  return dtype == tensorflow::DT_STRING || dtype == tensorflow::DT_FLOAT ||
+         dtype == tensorflow::DT_INT32;
+}
+
+tensorflow::Tensor Batch(tensorflow::DataType dtype, const std::vector<std::string>& values) {
+  if (dtype == tensorflow::DT_FLOAT) {
+    return Filled<float>(dtype, values,
+                         [](const std::string& value) { return std::strtof(value.c_str(), 0); });
+  }
+  if (dtype == tensorflow::DT_INT32) {
+    return Filled<int32_t>(dtype, values, [](const std::string& value) {
+      return static_cast<int32_t>(std::strtol(value.c_str(), 0, 10));
+    });
+  }
+  return Filled<tensorflow::tstring>(dtype, values,
+                                     [](const std::string& value) { return value; });
 }
 
 std::string Hex(const char* data, size_t size) {
@@ -181,7 +216,7 @@ const typename Map::mapped_type& Find(const Map& map, const std::string& key,
 int main(int argc, char** argv) {
   if (argc < 4) {
     Fail(kUsageError, std::string("Usage: ") + argv[0] +
-                          " MODEL_DIR SIGNATURE INPUT_NAME [OPS_SO ...] < requests > replies");
+                          " MODEL_DIR SIGNATURE INPUT_NAMES [OPS_SO ...] < requests > replies");
   }
   tensorflow::DisableXlaCompilation();
   for (int i = 4; i < argc; ++i) LoadOps(argv[i]);
@@ -194,10 +229,14 @@ int main(int argc, char** argv) {
   if (!loaded.ok()) Fail(kLoadError, loaded.ToString());
 
   const auto& signature = Find(bundle.GetSignatures(), argv[2], "signature");
-  const auto& input = Find(signature.inputs(), argv[3], "input");
-  if (input.dtype() != tensorflow::DT_STRING) {
-    Fail(kUsageError, std::string("Input \"") + argv[3] + "\" has dtype " +
-                          tensorflow::DataTypeString(input.dtype()) + ", not string.");
+  std::vector<tensorflow::TensorInfo> inputs;
+  for (const std::string& name : Split(argv[3], ',')) {
+    inputs.push_back(Find(signature.inputs(), name, "input"));
+    if (!IsReadable(inputs.back().dtype())) {
+      Fail(kUsageError, "Input \"" + name + "\" has dtype " +
+                            tensorflow::DataTypeString(inputs.back().dtype()) +
+                            ", which this program does not read.");
+    }
   }
   std::vector<std::string> names, fetches;
   for (const auto& output : signature.outputs()) {
@@ -206,9 +245,14 @@ int main(int argc, char** argv) {
   }
 
   for (std::string line; std::getline(std::cin, line);) {
+    const std::vector<std::string> columns = Split(line, ';');
+    if (columns.size() != inputs.size()) Fail(kUsageError, "A request has a column an input.");
+    std::vector<std::pair<std::string, tensorflow::Tensor>> feeds;
+    for (size_t i = 0; i < inputs.size(); ++i) {
+      feeds.emplace_back(inputs[i].name(), Batch(inputs[i].dtype(), ParseColumn(columns[i])));
+    }
     std::vector<tensorflow::Tensor> outputs;
-    const absl::Status ran = bundle.GetSession()->Run(
-        {{input.name(), StringBatch(ParseRequest(line))}}, fetches, {}, &outputs);
+    const absl::Status ran = bundle.GetSession()->Run(feeds, fetches, {}, &outputs);
     if (!ran.ok()) Fail(kRunError, ran.ToString());
     std::string reply = "{";
     for (size_t i = 0; i < names.size(); ++i) {

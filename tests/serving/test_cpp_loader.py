@@ -93,6 +93,29 @@ def test_requests_carry_any_bytes_and_batches_of_any_size(tmp_path, cpp_runner):
     assert got[2]["length"].tolist() == [5, 15]
 
 
+def test_requests_carry_numbers_beside_texts(tmp_path, cpp_runner):
+    module = tf.Module()
+    specs = [
+        TEXT,
+        tf.TensorSpec([None], "float32", "real"),
+        tf.TensorSpec([None], "int32", "whole"),
+    ]
+    module.function = tf.function(
+        lambda text, real, whole: {"text": text, "real": real, "whole": whole},
+        input_signature=specs,
+    )
+    tf.saved_model.save(module, str(tmp_path / "model"), signatures={"s": module.function})
+    some = {"whole": [-(2**31), 7], "text": ["a", "-1"], "real": [0.1, -np.inf]}
+    none = dict.fromkeys(some, [])
+    got = cpp_loader.run(cpp_runner, tmp_path / "model", [some, none], signature="s")
+    assert got[0]["text"].tolist() == [b"a", b"-1"]
+    assert got[0]["real"].tolist() == [np.float32(0.1), -np.inf]
+    assert got[0]["whole"].tolist() == [-(2**31), 7]
+    assert {name: array.shape for name, array in got[1].items()} == dict.fromkeys(some, (0,))
+    with pytest.raises(cpp_loader.RunnerError, match='"alpha".*"real"'):
+        cpp_loader.run(cpp_runner, tmp_path / "model", [{"alpha": [1]}], signature="s")
+
+
 def test_keras_layers_in_a_module_load_in_python_only(tmp_path, cpp_runner):
     module = tf.Module()
     module.dense = keras.layers.Dense(1)
@@ -193,7 +216,7 @@ def test_unknown_names_are_answered_with_the_known_ones(tmp_path, cpp_runner):
     with pytest.raises(cpp_loader.RunnerError, match='"beam".*"serving_default"'):
         cpp_loader.run(cpp_runner, model, [["a"]], signature="beam")
     with pytest.raises(cpp_loader.RunnerError, match='"source".*"text"'):
-        cpp_loader.run(cpp_runner, model, [["a"]], input_name="source")
+        cpp_loader.run(cpp_runner, model, [{"source": ["a"]}])
 
 
 def test_a_process_with_python_in_it_is_refused(tmp_path, cpp_runner):

@@ -1,7 +1,6 @@
 """The export in TF Serving's own loader, against `Translator.explain`; and what export refuses."""
 
 import importlib.util
-import itertools
 import os
 import subprocess
 import sys
@@ -15,108 +14,49 @@ import tensorflow as tf
 from keras_luong import (
     AttentionDecoder,
     AttentionDecoderCell,
+    BeamSearch,
     LuongAttention,
-    MaskedCrossentropy,
     Seq2Seq,
     SubwordTokenizer,
     Translator,
     luong_seq2seq,
     rnn_encoder,
 )
-from keras_luong.serving import export_saved_model, next_version
+from keras_luong.serving import Signature, export_saved_model, next_version
 from tests.serving import cpp_loader
+from tests.serving.numbers import (
+    DTYPES,
+    MAX_LENGTH,
+    PAIRS,
+    RANKS,
+    TEXTS,
+    TOO_LONG,
+    VOCABULARY,
+    assert_says,
+    tokenizer_of_numbers,
+    trained_translator,
+    untrained,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
-NUMBERS = {"one": "eins", "two": "zwei", "three": "drei", "four": "vier"}
-PAIRS = [
-    (" ".join(words), " ".join(NUMBERS[word] for word in words))
-    for length in (1, 2)
-    for words in itertools.product(NUMBERS, repeat=length)
-] + [
-    ("one two three four", "eins zwei drei vier"),
-    ("four three two one", "vier drei zwei eins"),
-    ("two two two", "zwei zwei zwei"),
-    ("one one four", "eins eins vier"),
-]
-VOCABULARY = 27
-MAX_LENGTH = 7
-TOO_LONG = " ".join(["four three two one"] * 3)
-TEXTS = [
-    "one two three four",
-    "",
-    "three",
-    "犬 two",  # no subword of this vocabulary
-    "one 🙂🙂",
-    "   ",
-    TOO_LONG,
-    "two  \tone\n",
-    "<s> one </s>",
-    "ｔｗｏ",  # a full-width "two"
-    "one three",
-]
-DTYPES = {
-    "translation": tf.string,
-    "score": tf.float32,
-    "attention_scores": tf.float32,
-    "source_tokens": tf.string,
-    "target_tokens": tf.string,
-    "source_length": tf.int32,
-    "target_length": tf.int32,
-}
-RANKS = {"attention_scores": 3, "source_tokens": 2, "target_tokens": 2}
+SEARCH = BeamSearch(4, length_penalty="gnmt", alpha=0.5)
 
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return SubwordTokenizer.train([text for pair in PAIRS for text in pair], VOCABULARY)
+    return tokenizer_of_numbers()
 
 
 @pytest.fixture(scope="module")
-def trained(tokenizer):
-    """A translator that has learnt its pairs, in 240 small batches."""
-    keras.utils.set_random_seed(2)
-    model = luong_seq2seq(VOCABULARY, VOCABULARY, units=32)
-    optimizer = keras.optimizers.Adam(0.02, global_clipnorm=1.0)
-    model.compile(optimizer, loss=MaskedCrossentropy(), jit_compile=False)
-    translator = Translator(model, tokenizer, tokenizer, max_length=MAX_LENGTH)
-    translator.fit(PAIRS, epochs=240, batch_size=len(PAIRS), buckets=1, verbose=0)
-    return translator
+def trained():
+    return trained_translator()
 
 
 @pytest.fixture(scope="module")
 def exported(trained, tmp_path_factory):
     path = tmp_path_factory.mktemp("exported") / "numbers" / "1"
-    trained.export(path)
+    trained.export(path, SEARCH)
     return path
-
-
-def untrained(tokenizer, **arguments):
-    """A translator with weights so large that its translations differ."""
-    keras.utils.set_random_seed(7)
-    model = luong_seq2seq(VOCABULARY, VOCABULARY, units=16, **arguments)
-    for variable in model.trainable_variables:
-        variable.assign(variable * 3)
-    return Translator(model, tokenizer, tokenizer, max_length=MAX_LENGTH)
-
-
-def assert_says(reply, expected, tolerance=1e-4):
-    """The reply to a batch is, row for row, what `explain` says; beyond a length is nothing."""
-    assert {name: array.shape[0] for name, array in reply.items()} == dict.fromkeys(
-        DTYPES, len(expected)
-    )
-    for row, one in enumerate(expected):
-        source, target = len(one.source_tokens), len(one.target_tokens)
-        assert (reply["source_length"][row], reply["target_length"][row]) == (source, target)
-        assert reply["translation"][row].decode() == one.text
-        np.testing.assert_allclose(reply["score"][row], one.score, rtol=0, atol=tolerance)
-        for name, tokens in (("source_tokens", one.source_tokens), ("target_tokens", one[3])):
-            got = [token.decode() for token in reply[name][row]]
-            assert got == [*tokens, *[""] * (len(got) - len(tokens))]
-        scores = np.zeros(reply["attention_scores"].shape[1:], "float32")
-        scores[:target, :source] = one.attention_scores
-        got = reply["attention_scores"][row]
-        np.testing.assert_allclose(got, scores, rtol=0, atol=tolerance)
-        assert not got[target:].any() and not got[:, source:].any()
 
 
 def files(folder):
@@ -131,7 +71,7 @@ def test_the_loader_of_tf_serving_says_what_translate_says(trained, exported, cp
     right = trained.translate([source for source, _ in PAIRS])
     # Otherwise there would be little to compare.
     assert sum(text == target for text, (_, target) in zip(right, PAIRS, strict=True)) > 18
-    expected = trained.explain(TEXTS)
+    expected = trained.explain(TEXTS, SEARCH)
     assert "<unk>" in expected[3].source_tokens and "<unk>" in expected[4].source_tokens
     assert len({len(one.target_tokens) for one in expected}) > 3
     (reply,) = cpp_loader.run(cpp_runner, exported, [TEXTS])
@@ -145,7 +85,7 @@ def test_the_loader_of_tf_serving_says_what_translate_says(trained, exported, cp
 
 def test_one_text_a_request_is_row_for_row_the_same(trained, exported, cpp_runner):
     together, *alone = cpp_loader.run(cpp_runner, exported, [TEXTS, *([text] for text in TEXTS)])
-    for row, (reply, one) in enumerate(zip(alone, trained.explain(TEXTS), strict=True)):
+    for row, (reply, one) in enumerate(zip(alone, trained.explain(TEXTS, SEARCH), strict=True)):
         assert_says(reply, [one])
         assert reply["translation"][0] == together["translation"][row]
         np.testing.assert_allclose(reply["score"][0], together["score"][row], atol=1e-5)
@@ -161,7 +101,7 @@ def test_no_rows_and_rows_of_nothing(trained, exported, cpp_runner):
         name: RANKS.get(name, 1) for name in DTYPES
     }
     for reply, texts in ((one, [""]), (two, ["", " "])):
-        assert_says(reply, trained.explain(texts))
+        assert_says(reply, trained.explain(texts, SEARCH))
         assert reply["translation"].tolist() == [b""] * len(texts)
         assert reply["score"].tolist() == [0.0] * len(texts)
         assert reply["source_tokens"].tolist() == [[b"</s>"]] * len(texts)
@@ -173,7 +113,7 @@ def test_bytes_that_are_not_utf8_are_read_as_the_replacement_character(
     trained, exported, cpp_runner
 ):
     (reply,) = cpp_loader.run(cpp_runner, exported, [[b"one \xff\xfe two", b"\x00"]])
-    assert_says(reply, trained.explain(["one \ufffd\ufffd two", "\x00"]))
+    assert_says(reply, trained.explain(["one \ufffd\ufffd two", "\x00"], SEARCH))
 
 
 def test_a_text_beyond_the_limit_is_cut(exported, cpp_runner):
@@ -182,19 +122,6 @@ def test_a_text_beyond_the_limit_is_cut(exported, cpp_runner):
     assert reply["source_length"].tolist() == [MAX_LENGTH + 1] * 2
     for array in reply.values():
         np.testing.assert_array_equal(array[0], array[1])
-
-
-def test_the_signature(exported):
-    loaded = tf.saved_model.load(str(exported))
-    assert list(loaded.signatures) == ["serving_default"]
-    signature = loaded.signatures["serving_default"]
-    (), inputs = signature.structured_input_signature
-    assert inputs == {"text": tf.TensorSpec([None], tf.string, name="text")}
-    outputs = signature.structured_outputs
-    assert {name: spec.dtype for name, spec in outputs.items()} == DTYPES
-    for name, spec in outputs.items():
-        assert isinstance(spec, tf.TensorSpec)
-        assert (spec.shape.rank, spec.shape[0]) == (RANKS.get(name, 1), None), name
 
 
 OTHERS = {
@@ -212,7 +139,7 @@ OTHERS = {
 def test_other_models_serve_too(tokenizer, tmp_path, cpp_runner, arguments):
     translator = untrained(tokenizer, **arguments)
     translator.export(tmp_path / "1")
-    expected = translator.explain(TEXTS)
+    expected = translator.explain(TEXTS, "beam")
     assert len({one.text for one in expected}) > 3
     longest = min(MAX_LENGTH, arguments.get("max_source_length", 99) - 1)
     assert max(len(one.source_tokens) for one in expected) == longest + 1
@@ -225,7 +152,7 @@ def test_other_models_serve_too(tokenizer, tmp_path, cpp_runner, arguments):
 def test_half_precision_inside_is_float32_outside(tokenizer, tmp_path, cpp_runner):
     keras.config.set_dtype_policy("mixed_float16")
     translator = untrained(tokenizer)
-    translator.export(tmp_path / "1")
+    translator.export(tmp_path / "1", "greedy")
     (reply,) = cpp_loader.run(cpp_runner, tmp_path / "1", [TEXTS])
     assert {name: tf.as_dtype(reply[name].dtype) for name in ("score", "attention_scores")} == {
         "score": tf.float32,
@@ -244,7 +171,7 @@ def test_two_tokenizers_in_one_export(tmp_path, cpp_runner):
     for variable in model.trainable_variables:
         variable.assign(variable * 3)
     translator = Translator(model, source, target, max_length=MAX_LENGTH)
-    translator.export(tmp_path / "1")
+    translator.export(tmp_path / "1", "greedy")
     (reply,) = cpp_loader.run(cpp_runner, tmp_path / "1", [TEXTS])
     assert_says(reply, translator.explain(TEXTS))
 
@@ -256,7 +183,7 @@ def test_versions_stand_side_by_side(trained, tokenizer, tmp_path, cpp_runner):
         before = files(tmp_path)
         path = next_version(tmp_path)
         assert path == tmp_path / str(number)
-        translator.export(path)
+        translator.export(path, "greedy")
         after = files(tmp_path)
         assert {name: after[name] for name in before} == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "2"]
@@ -268,7 +195,7 @@ def test_versions_stand_side_by_side(trained, tokenizer, tmp_path, cpp_runner):
 def test_training_goes_on_after_an_export_which_stays_as_it_was(tokenizer, tmp_path, cpp_runner):
     translator = untrained(tokenizer, cell="gru")
     expected = translator.explain(TEXTS)
-    translator.export(tmp_path / "1")
+    translator.export(tmp_path / "1", "greedy")
     for variable in translator.model.trainable_variables:
         variable.assign(-variable)
     assert [one.text for one in translator.explain(TEXTS)] != [one.text for one in expected]
@@ -334,8 +261,11 @@ def test_a_function_whose_outputs_cannot_be_served(trained, tmp_path):
     def ragged(texts):
         return {"ids": trained.source_tokenizer.tokenize(texts), "total": tf.size(texts)[None]}
 
-    with pytest.raises(ValueError, match='(?s)"ids" is a RaggedTensorSpec'):
-        export_saved_model(tmp_path / "a" / "1", trained.model, ragged, [trained.source_tokenizer])
+    signatures = {"ids": Signature(ragged, {"text": tf.string})}
+    with pytest.raises(ValueError, match="(?s)'ids' cannot.*\"ids\" is a RaggedTensorSpec"):
+        export_saved_model(
+            tmp_path / "a" / "1", trained.model, signatures, [trained.source_tokenizer]
+        )
     assert files(tmp_path) == {}
 
 
@@ -352,11 +282,11 @@ def test_a_disk_that_fails_in_the_middle_leaves_nothing(
 
     monkeypatch.setattr(tf.saved_model, "save", fail)
     with pytest.raises(error, match="no space left"):
-        trained.export(tmp_path / "1")
+        trained.export(tmp_path / "1", "greedy")
     assert files(tmp_path) == {}
     if error is OSError:
         monkeypatch.undo()
-        trained.export(tmp_path / "1")
+        trained.export(tmp_path / "1", "greedy")
         (reply,) = cpp_loader.run(cpp_runner, tmp_path / "1", [TEXTS])
         assert_says(reply, trained.explain(TEXTS))
 
@@ -391,7 +321,7 @@ def test_another_backend_refuses_and_tensorflow_exports_what_it_saved(tmp_path, 
     assert "export it under KERAS_BACKEND=tensorflow. The backend is 'jax'" in done.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["saved"]
     translator = Translator.load(saved)
-    translator.export(exported)
+    translator.export(exported, "greedy")
     (reply,) = cpp_loader.run(cpp_runner, exported, [["one two", ""]])
     assert_says(reply, translator.explain(["one two", ""]))
 

@@ -4,9 +4,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_luong.ids import END_ID, UNKNOWN_ID
+from keras_luong.ids import END_ID, START_ID, UNKNOWN_ID
+from keras_luong.models.seq2seq import ScoredTarget
 from keras_luong.search import SearchResult
-from keras_luong.serving.text_graph import read_source, write_translations
+from keras_luong.serving.text_graph import (
+    read_source,
+    read_target,
+    write_n_best,
+    write_scores,
+    write_translations,
+)
 from keras_luong.text import SubwordTokenizer
 
 
@@ -79,6 +86,7 @@ def expected_outputs(result):
     return {
         "translation": [b"a", b"bcab", b"", b""],
         "score": [-1.0, -2.0, 0.0, -4.0],
+        "log_prob": [-2.0, -3.0, 0.0, -5.0],
         "attention_scores": attention_scores.tolist(),
         "source_tokens": [
             ["▁", "a", "</s>", ""],
@@ -112,6 +120,7 @@ def test_the_best_hypotheses_become_text(letters):
     assert dtypes == {
         "translation": "string",
         "score": "float32",
+        "log_prob": "float32",
         "attention_scores": "float32",
         "source_tokens": "string",
         "target_tokens": "string",
@@ -176,3 +185,112 @@ def test_each_side_is_named_by_its_own_tokenizer(letters):
     assert outputs["target_tokens"][1] == expected
     assert outputs["translation"][1].decode() == "".join(expected[1:])
     assert outputs["source_tokens"][1] == ["▁", "b", "c", "</s>"]
+
+
+# Several hypotheses
+
+
+def test_all_hypotheses_become_text_and_empty_slots_nothing(letters):
+    source, result = hypotheses(letters)
+    lengths, scores = result.lengths.copy(), result.scores.copy()
+    lengths[0, 1], scores[0, 1] = 0, -np.inf  # an empty slot
+    lengths[1, 1] = 2
+    result = result._replace(lengths=lengths, scores=scores, log_probs=scores - 1.0)
+    outputs = {
+        name: output.numpy()
+        for name, output in write_n_best(letters, letters, source, result).items()
+    }
+    assert outputs["translation"].tolist() == [
+        [b"a", b""],
+        [b"bcab", b"cc"],
+        [b"", b""],  # of a source without text
+        [b"", b"ccccc"],
+    ]
+    assert outputs["score"].tolist() == [[-1.0, 0.0], [-2.0, -9.0], [0.0, 0.0], [-4.0, -9.0]]
+    assert outputs["log_prob"].tolist() == [[-2.0, 0.0], [-3.0, -10.0], [0.0, 0.0], [-5.0, -10.0]]
+    assert outputs["target_length"].tolist() == [[3, 0], [5, 2], [0, 0], [1, 5]]
+    assert outputs["target_tokens"].shape == (4, 2, STEPS)
+    assert outputs["target_tokens"][1, 1].tolist() == [b"c", b"c", b"", b"", b""]
+    assert not any(outputs["target_tokens"][0, 1].tolist())
+    for (row, place), length in np.ndenumerate(outputs["target_length"]):
+        scores = outputs["attention_scores"][row, place]
+        expected = result.attention_scores[row, place, :length]
+        np.testing.assert_array_equal(scores[:length], expected)
+        assert not scores[length:].any()
+    assert outputs["source_length"].tolist() == [3, 4, 1, 2]
+    assert outputs["source_tokens"].shape == (4, SOURCE)
+
+
+def test_the_first_of_them_is_the_best(letters):
+    source, result = hypotheses(letters)
+    several = write_n_best(letters, letters, source, result)
+    best = write_translations(letters, letters, source, result)
+    for name, output in best.items():
+        first = several[name] if name.startswith("source") else several[name][:, 0]
+        assert first.numpy().tolist() == output.numpy().tolist(), name
+
+
+# Given targets
+
+
+def test_target_ids_begin_with_the_start_and_end_with_the_end(letters):
+    space, a, b, c = ids_of(letters, "▁abc")
+    target_in, target_out = read_target(letters, tf.constant(["a", "cab", "", "bx"]), 9)
+    assert target_in.dtype == target_out.dtype == tf.int32
+    assert target_out.numpy().tolist() == [
+        [space, a, END_ID, 0, 0],
+        [space, c, a, b, END_ID],
+        [END_ID, 0, 0, 0, 0],
+        [space, b, UNKNOWN_ID, END_ID, 0],
+    ]
+    assert target_in.numpy().tolist() == [
+        [START_ID, space, a, 0, 0],
+        [START_ID, space, c, a, b],
+        [START_ID, 0, 0, 0, 0],
+        [START_ID, space, b, UNKNOWN_ID, 0],
+    ]
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 4, 5])
+def test_a_long_target_is_cut_where_a_search_would_stop(letters, length):
+    cut = [*ids_of(letters, "▁abc"), END_ID][: length + 1]
+    target_in, target_out = read_target(letters, tf.constant(["abc"]), length)
+    assert target_out.numpy().tolist() == [cut]
+    assert target_in.numpy().tolist() == [[START_ID, *cut[:-1]]]
+
+
+def scored_targets(letters):
+    """Targets of three sources, the second of which has no text, and what a model said of them."""
+    space, a, b, _ = ids_of(letters, "▁abc")
+    source = np.array([[space, a, END_ID], [END_ID, 0, 0], [b, END_ID, 0]], "int32")
+    target = np.array([[a, END_ID, 0], [space, b, END_ID], [END_ID, 0, 0]], "int32")
+    token_log_probs = -np.arange(1.0, 10.0, dtype="float32").reshape(3, 3) * (target != 0)
+    attention_scores = np.arange(1.0, 28.0, dtype="float32").reshape(3, 3, 3)
+    scored = ScoredTarget(token_log_probs.sum(axis=1), token_log_probs, attention_scores)
+    return source, target, scored
+
+
+def test_scores_are_those_of_the_tokens_that_there_are(letters):
+    source, target, scored = scored_targets(letters)
+    outputs = plain(write_scores(letters, letters, tf.constant(source), target, scored))
+    attention_scores = np.zeros((3, 2, 3), "float32")
+    attention_scores[0] = scored.attention_scores[0, :2]
+    attention_scores[2, 0] = scored.attention_scores[2, 0]
+    assert outputs == {
+        "log_prob": [-3.0, 0.0, -7.0],
+        "token_log_probs": [[-1.0, -2.0], [0.0, 0.0], [-7.0, 0.0]],
+        "attention_scores": attention_scores.tolist(),
+        "source_tokens": [["▁", "a", "</s>"], ["</s>", "", ""], ["b", "</s>", ""]],
+        "target_tokens": [["a", "</s>"], ["", ""], ["</s>", ""]],
+        "source_length": [3, 1, 2],
+        "target_length": [2, 0, 1],
+    }
+
+
+def test_scores_of_half_precision_are_served_as_float32(letters):
+    source, target, scored = scored_targets(letters)
+    scored = ScoredTarget(*(tf.cast(field, "bfloat16") for field in scored))
+    outputs = write_scores(letters, letters, tf.constant(source), target, scored)
+    for name in ("log_prob", "token_log_probs", "attention_scores"):
+        assert outputs[name].dtype == tf.float32
+    assert outputs["log_prob"].numpy().tolist() == [-3.0, 0.0, -7.0]

@@ -10,7 +10,16 @@ import pytest
 import tensorflow as tf
 from keras import ops
 
-from keras_luong import MaskedCrossentropy, SubwordTokenizer, Translator, luong_seq2seq
+from keras_luong import (
+    BeamSearch,
+    GreedySearch,
+    MaskedCrossentropy,
+    SamplingSearch,
+    SubwordTokenizer,
+    Translator,
+    luong_seq2seq,
+)
+from keras_luong.ids import END_ID, UNKNOWN_ID
 from keras_luong.training import TokenAccuracy
 
 PAIRS = [
@@ -76,6 +85,7 @@ def assert_same(some, others, tolerance):
         assert (one.text, one.source_tokens) == (other.text, other.source_tokens)
         assert one.target_tokens == other.target_tokens
         np.testing.assert_allclose(one.score, other.score, rtol=0, atol=tolerance)
+        np.testing.assert_allclose(one.log_prob, other.log_prob, rtol=0, atol=tolerance)
         np.testing.assert_allclose(
             one.attention_scores, other.attention_scores, rtol=0, atol=tolerance
         )
@@ -178,6 +188,276 @@ def test_what_is_no_text_is_refused(fixed, wrong):
 def test_text_that_has_no_utf8_is_refused(fixed):
     with pytest.raises(ValueError, match=r"at 1 .*UTF-8"):
         fixed.translate(["one", "tw\ud800o"])
+
+
+# Searching
+
+
+BEAM = BeamSearch(3, n_best=3, length_penalty="gnmt")
+
+
+def test_a_search_is_an_object_or_its_name(fixed):
+    assert fixed.translate(MIXED, "greedy") == fixed.translate(MIXED)
+    assert fixed.translate(MIXED, GreedySearch()) == fixed.translate(MIXED)
+    beam = fixed.translate(MIXED, "beam")
+    assert beam == fixed.translate(MIXED, BeamSearch()) != fixed.translate(MIXED)
+    assert_same(fixed.explain(MIXED, "beam"), fixed.explain(MIXED, BeamSearch()), 1e-6)
+    for search in ("best", None, BeamSearch):
+        with pytest.raises(ValueError, match="search must be one of"):
+            fixed.translate(MIXED, search)
+
+
+def test_the_n_best_are_the_hypotheses_of_the_model(fixed, tokenizer):
+    """Each text alone, straight from `generate`."""
+    for text, found in zip(MIXED, fixed.n_best(MIXED, BEAM), strict=True):
+        ids = [*tokenizer.tokenize([text]).to_list()[0][:MAX_LENGTH], END_ID]
+        if len(ids) == 1:
+            assert [one.text for one in found] == [""]
+            continue
+        result = fixed.model.generate(np.array([ids]), BEAM, max_length=MAX_LENGTH + 1)
+        assert len(found) == 3
+        for place, one in enumerate(found):
+            length = int(result.lengths[0, place])
+            pieces = tokenizer.pieces(result.ids[0, place, :length]).numpy()
+            assert one.target_tokens == [piece.decode() for piece in pieces]
+            np.testing.assert_allclose(one.score, result.scores[0, place], atol=1e-4)
+            np.testing.assert_allclose(one.log_prob, result.log_probs[0, place], atol=1e-4)
+            np.testing.assert_allclose(
+                one.attention_scores, result.attention_scores[0, place, :length], atol=1e-4
+            )
+        assert found[0].score > found[1].score > found[2].score
+        assert found[0].score > found[0].log_prob
+
+
+def test_the_best_is_the_first_of_the_n_best(fixed):
+    several = fixed.n_best(MIXED, BEAM)
+    assert_same(fixed.explain(MIXED, BEAM), [found[0] for found in several], 1e-5)
+    assert fixed.translate(MIXED, BEAM) == [found[0].text for found in several]
+
+
+def test_of_fewer_hypotheses_than_asked_for_there_are_fewer(tokenizer, fixed):
+    translator = Translator(fixed.model, tokenizer, tokenizer, max_length=1)
+    # Of two tokens at most, each one of two: "</s>", "x </s>" and "x x".
+    banned = tuple(set(range(VOCABULARY)) - {END_ID, 9})
+    for found in translator.n_best(["one", "two two"], BeamSearch(5, n_best=5, banned_ids=banned)):
+        assert sorted(len(one.target_tokens) for one in found) == [1, 2, 2]
+        assert np.isfinite([one.score for one in found]).all()
+
+
+def test_where_nothing_can_be_generated_the_translation_is_empty(fixed):
+    nothing = GreedySearch(banned_ids=tuple(range(VOCABULARY)))
+    one, empty = fixed.explain(["one", ""], nothing)
+    assert (one.text, one.target_tokens, one.score) == ("", [], -np.inf)
+    assert (empty.text, empty.target_tokens, empty.score) == ("", [], 0.0)
+
+
+@pytest.mark.parametrize("search, options", [
+    (BEAM, {}),
+    (BEAM, {"prefixes": ["eins", "", "zwei", "eins zwei", "zwei", "", "eins eins", ""]}),
+    (BEAM, {"constraints": [["eins"], [], [], ["zwei", "eins eins"], [], [], ["zwei"], []]}),
+    (SamplingSearch(num_samples=2, temperature=2.0), {"seed": [4, 5, 6, 7, 8, 9, 4, 4]}),
+], ids=["beam", "prefixes", "constraints", "sampling"])  # fmt: skip
+def test_what_a_text_gives_depends_on_no_other(fixed, search, options):
+    together = fixed.n_best(MIXED, search, **options)
+    for batch_size in (1, 3):
+        apart = fixed.n_best(MIXED, search, batch_size=batch_size, **options)
+        for some, others in zip(together, apart, strict=True):
+            assert_same(some, others, 1e-4)
+    order = [6, 0, 7, 3, 1, 2, 5, 4]
+    shuffled = {name: [values[row] for row in order] for name, values in options.items()}
+    again = fixed.n_best([MIXED[row] for row in order], search, **shuffled)
+    for row, others in zip(order, again, strict=True):
+        assert_same(together[row], others, 1e-4)
+
+
+def test_batches_are_of_similar_length(fixed, monkeypatch):
+    texts = ["one", "two one two one two one"] * 8
+    shapes, generate = [], fixed.model.generate
+
+    def noted(source, *arguments, **options):
+        shapes.append(source.shape)
+        return generate(source, *arguments, **options)
+
+    monkeypatch.setattr(fixed.model, "generate", noted)
+    assert fixed.translate(texts, batch_size=8) == fixed.translate(texts[:2]) * 8
+    assert shapes[:2] == [(8, 7), (8, 2)]
+
+
+def test_a_bar_over_many_batches_alone(fixed, capsys):
+    for options, is_shown in (
+        ({"batch_size": 1}, True),
+        ({"batch_size": 2}, False),
+        ({"batch_size": 1, "verbose": 0}, False),
+        ({"verbose": 1}, True),
+    ):
+        fixed.translate(MIXED, **options)
+        assert ("8/8" in capsys.readouterr().out) == is_shown
+    with pytest.raises(ValueError, match="verbose must be"):
+        fixed.translate(MIXED, verbose="loud")
+
+
+# What is asked for beside a search
+
+
+@pytest.mark.parametrize("search", ["greedy", "beam", "sampling"])
+def test_translations_begin_with_their_prefix(fixed, search):
+    seed = {"seed": 3} if search == "sampling" else {}
+    prefixes = ["zwei eins", "", "eins", "zwei", "eins", "", "zwei zwei", "eins"]
+    free = fixed.explain(MIXED, search, **seed)
+    forced = fixed.explain(MIXED, search, prefixes=prefixes, **seed)
+    for text, prefix, without, one in zip(MIXED, prefixes, free, forced, strict=True):
+        if not prefix or not text.strip():
+            assert_same([one], [without], 1e-4)
+        else:
+            words = ["▁" + word for word in prefix.split()]
+            assert one.target_tokens[: len(words)] == words
+            assert one.text.startswith(prefix)
+    assert [one.text for one in free] != [one.text for one in forced]
+    assert fixed.translate(MIXED, search, prefixes=[""] * 8, **seed) == [one.text for one in free]
+
+
+def test_phrases_appear_where_they_are_asked_for(fixed):
+    constraints = [["zwei eins"], ["eins"], [], ["zwei", "eins"], [], ["eins"], ["zwei zwei"], []]
+    free, forced = fixed.explain(MIXED, "beam"), None
+    forced = fixed.explain(MIXED, "beam", constraints=constraints)
+    missing = 0
+    for text, phrases, without, one in zip(MIXED, constraints, free, forced, strict=True):
+        if not phrases or not text.strip():
+            assert_same([one], [without], 1e-4)
+            continue
+        for phrase in phrases:
+            found = "".join(one.target_tokens).replace("▁", " ")
+            assert f" {phrase}" in found
+            missing += f" {phrase}" not in "".join(without.target_tokens).replace("▁", " ")
+    assert missing > 2  # without being asked for
+
+
+@pytest.mark.parametrize("options, error, message", [
+    ({"prefixes": "eins"}, TypeError, "prefixes must be a list"),
+    ({"prefixes": ["eins"]}, ValueError, "prefixes must have one entry a text, 8 in all"),
+    ({"prefixes": ["eins " * 7] + [""] * 7}, ValueError, "at most max_length=6 subwords"),
+    ({"prefixes": ["犬"] + [""] * 7}, ValueError, "target vocabulary has"),
+    ({"constraints": [["eins"]] * 8}, ValueError, "takes prefix. Received: constraints"),
+    ({"seed": 3}, ValueError, "GreedySearch takes prefix. Received: seed"),
+    ({"search": "sampling", "seed": 0.5}, ValueError, "must be an integer, or 8, .*0.5"),
+    ({"search": "sampling", "seed": [1, 2]}, ValueError, "or 8, one a text. Received: .1, 2."),
+    ({"search": "beam", "constraints": ["eins"] * 8}, TypeError, "list of phrases for each text"),
+    ({"search": BeamSearch(2, banned_ids=tuple(range(4, VOCABULARY))), "prefixes": ["eins"] * 8},
+     ValueError, "prefix and banned_ids contradict"),
+    ({"search": BeamSearch(2, min_length=MAX_LENGTH + 2)}, ValueError, "min_length=8"),
+    ({"replace_unknown": "zoë"}, TypeError, "must be True, False or a dictionary.*'zoë'"),
+    ({"size": 3}, TypeError, "size"),
+])  # fmt: skip
+def test_what_cannot_be_asked_for(fixed, options, error, message):
+    with pytest.raises(error, match=message):
+        fixed.explain(MIXED, **options)
+
+
+def test_samples_follow_their_seed(fixed):
+    search = SamplingSearch(temperature=2.0)
+
+    def drawn(**options):
+        return [one.target_tokens for one in fixed.explain(MIXED, search, **options)]
+
+    assert drawn(seed=1) == drawn(seed=1) != drawn(seed=2)
+    # The place of a text is added to a number.
+    assert drawn(seed=1) == drawn(seed=list(range(1, 9)))
+    keras.utils.set_random_seed(4)
+    first, second = drawn(), drawn()
+    keras.utils.set_random_seed(4)
+    assert first == drawn() and first != second
+
+
+# Scoring
+
+
+def test_scores_are_those_of_whole_forward_passes(fixed, tokenizer):
+    targets = ["zwei eins zwei", "eins", "zwei", "", "eins zwei", "eins", "zwei eins", "eins"]
+    for text, target, one in zip(MIXED, targets, fixed.score(MIXED, targets), strict=True):
+        if not text.strip():
+            assert (one.log_prob, one.target_tokens) == (0.0, [])
+            assert one.attention_scores.shape == (0, 1)
+            continue
+        source = [*tokenizer.tokenize([text]).to_list()[0][:MAX_LENGTH], END_ID]
+        ids = [*tokenizer.tokenize([target]).to_list()[0], END_ID]
+        logits = fixed.model((np.array([source]), np.array([[2, *ids[:-1]]])))
+        log_probs = np.asarray(ops.log_softmax(ops.cast(logits, "float32")))[0]
+        by_hand = log_probs[np.arange(len(ids)), ids]
+        np.testing.assert_allclose(one.token_log_probs, by_hand, atol=1e-4)
+        np.testing.assert_allclose(one.log_prob, by_hand.sum(), atol=1e-4)
+        assert one.target_tokens[-1] == "</s>" and len(one.target_tokens) == len(ids)
+        assert one.attention_scores.shape == (len(ids), len(source))
+        np.testing.assert_allclose(one.attention_scores.sum(axis=1), 1.0, atol=1e-5)
+
+
+def test_what_a_search_finds_scores_what_the_search_said(fixed, tokenizer):
+    """Wherever the text has the subwords that were found."""
+    several = fixed.n_best(["two one", "one one two", "two"], BeamSearch(8, n_best=8))
+    pairs = [(row, one) for row, found in enumerate(several) for one in found]
+    texts = [["two one", "one one two", "two"][row] for row, _ in pairs]
+    scored = fixed.score(texts, [one.text for _, one in pairs])
+    same = [
+        (one, score)
+        for (_, one), score in zip(pairs, scored, strict=True)
+        if one.target_tokens == score.target_tokens
+    ]
+    assert len(same) > 1
+    for one, score in same:
+        np.testing.assert_allclose(score.log_prob, one.log_prob, atol=1e-4)
+        np.testing.assert_allclose(score.attention_scores, one.attention_scores, atol=1e-4)
+
+
+def test_a_long_target_is_scored_up_to_where_a_search_stops(fixed):
+    (one,) = fixed.score(["one"], ["eins " * 30])
+    assert one.target_tokens == ["▁eins"] * (MAX_LENGTH + 1)
+    (ended,) = fixed.score(["one"], ["eins " * MAX_LENGTH])
+    assert ended.target_tokens == ["▁eins"] * MAX_LENGTH + ["</s>"]
+
+
+def test_the_size_of_a_batch_changes_no_score(fixed):
+    targets = ["zwei eins zwei", "eins", "zwei", "", "eins zwei", "eins", "zwei eins", "eins"]
+    together = fixed.score(MIXED, targets)
+    for some, others in zip(together, fixed.score(MIXED, targets, batch_size=3), strict=True):
+        np.testing.assert_allclose(some.log_prob, others.log_prob, atol=1e-4)
+        assert some.target_tokens == others.target_tokens
+    assert len({round(one.log_prob, 3) for one in together}) > 5
+
+
+def test_what_cannot_be_scored(fixed):
+    assert fixed.score([], []) == []
+    with pytest.raises(ValueError, match="Received: 2 texts and 1 translations"):
+        fixed.score(["one", "two"], ["eins"])
+    with pytest.raises(TypeError, match="translations must be strings. Received at 0: 3"):
+        fixed.score(["one"], [3])
+    with pytest.raises(ValueError, match="batch_size must be at least 1"):
+        fixed.score(["one"], ["eins"], batch_size=0)
+
+
+# Unknown words
+
+
+def test_unknown_words_are_written_as_the_source_has_them(fixed):
+    banned = tuple(set(range(VOCABULARY)) - {UNKNOWN_ID, END_ID})
+    search = GreedySearch(banned_ids=banned, min_length=2)
+    texts = ["zoë one", "", "one"]
+    plain = fixed.explain(texts, search)
+    assert set(plain[0].target_tokens) <= {"<unk>", "</s>"} and "⁇" in plain[0].text
+    for dictionary in ({}, {"zoë": "Zoe"}):
+        options = {"replace_unknown": dictionary or True}
+        replaced = fixed.explain(texts, search, **options)
+        assert replaced[1].text == "" and replaced[2].text.startswith("one")
+        words = {dictionary.get(word, word) for word in ("zoë", "one")}
+        assert any(replaced[0].text.startswith(word) for word in words)
+        assert_same([one._replace(text="") for one in plain],
+                    [one._replace(text="") for one in replaced], 1e-5)  # fmt: skip
+        assert fixed.translate(texts, search, **options) == [one.text for one in replaced]
+
+
+def test_what_the_vocabulary_can_write_stays(fixed):
+    kept = fixed.translate(MIXED, GreedySearch(banned_ids=(UNKNOWN_ID,)))
+    assert fixed.translate(
+        MIXED, GreedySearch(banned_ids=(UNKNOWN_ID,)), replace_unknown=True
+    ) == kept  # fmt: skip
 
 
 # Making

@@ -1,0 +1,119 @@
+"""Worker of `forced.py`: keras_luong, as `Seq2Seq.generate` runs it."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+import work
+from profile_parts import profile
+from worker import serve
+
+from keras_luong import BeamSearch, Seq2Seq, luong_seq2seq
+
+_LOGITS_SCALE = 20.0  # untrained logits are all alike; so scaled, hypotheses differ
+
+
+def build() -> Seq2Seq:
+    keras.utils.set_random_seed(1)
+    model = luong_seq2seq(
+        work.VOCABULARY,
+        work.VOCABULARY,
+        units=work.UNITS,
+        embedding_dim=work.EMBEDDING,
+        tie_embeddings=False,
+    )
+    kernel, bias = model.head.get_weights()
+    bias[work.END_ID] = work.NEVER
+    model.head.set_weights([kernel * _LOGITS_SCALE, bias])
+    return model
+
+
+def save_weights(model: Seq2Seq, path: str) -> None:
+    """For the peers, which take them over: so one sees that all compute the same."""
+    cell = model.decoder.cell
+    layers = {
+        "source_embedding": model.encoder.get_layer("source_embedding"),
+        "encoder": model.encoder.get_layer("both_lstm_0"),
+        "bridge_0": model.encoder.get_layer("bridge_0"),
+        "bridge_1": model.encoder.get_layer("bridge_1"),
+        "target_embedding": model.target_embedding,
+        "cell": cell.cell,
+        "attention": cell.attention,
+        "attention_vector": cell.attention_vector,
+        "head": model.head,
+    }
+    arrays = {
+        f"{name}.{index}": array
+        for name, layer in layers.items()
+        for index, array in enumerate(layer.get_weights())
+    }
+    np.savez(path, **arrays)
+
+
+class Ours:
+    def __init__(self) -> None:
+        self.model = build()
+        self.source = np.array(work.source(), "int32")
+        # As `generate` compiles the whole.
+        shape = [tf.TensorSpec((None, None), tf.int32)]
+        self.encode = tf.function(lambda ids: self.model.encode(ids), input_signature=shape)
+
+    def search(self, name: str):
+        searches = {"greedy": "greedy", "beam": BeamSearch(work.BEAM_WIDTH, min_length=work.STEPS)}
+        return self.model.generate(
+            self.source,
+            searches[name],
+            max_length=work.STEPS,
+            start_id=work.START_ID,
+            end_id=work.END_ID,
+        )
+
+    def describe(self, weights: str) -> dict:
+        save_weights(self.model, weights)
+        return {
+            "versions": f"TensorFlow {tf.__version__}, Keras {keras.__version__}",
+            "parameters": self.model.count_params(),
+        }
+
+    def results(self, search: str) -> dict:
+        result = self.search(search)
+        return {
+            "ids": np.array(result.ids)[:, 0].tolist(),
+            "log_probs": np.array(result.log_probs)[:, 0].tolist(),
+        }
+
+    def run(self, search: str) -> float:
+        return work.milliseconds(lambda: np.array(self.search(search).ids))
+
+    def run_encoder(self) -> float:
+        ids = tf.constant(self.source)
+        return work.milliseconds(lambda: self.encode(ids)[0][0].numpy())
+
+    def run_product(self, search: str) -> float:
+        """The products with the vocabulary alone, one a step."""
+        rows = work.BATCH * (work.BEAM_WIDTH if search == "beam" else 1)
+        vectors = tf.random.stateless_uniform((rows, work.UNITS), (1, 2), -1.0)
+        kernel = tf.convert_to_tensor(self.model.head.kernel)
+
+        def products() -> None:
+            for _ in range(work.STEPS):
+                last = tf.matmul(vectors, kernel)
+            last.numpy()
+
+        return work.milliseconds(products)
+
+    def profile(self, search: str) -> dict:
+        return profile(lambda: np.array(self.search(search).ids))
+
+    def memory(self, search: str) -> float:
+        run = self.run_encoder if search == "encoder" else lambda: self.search(search)
+        return work.peak_megabytes(run)
+
+
+def main() -> None:
+    ours = Ours()
+    names = ("describe", "results", "run", "run_encoder", "run_product", "profile", "memory")
+    serve({name: getattr(ours, name) for name in names})
+
+
+if __name__ == "__main__":
+    main()

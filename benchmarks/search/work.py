@@ -1,0 +1,65 @@
+"""The forced work, the same for every peer. Only the standard library."""
+
+import ctypes
+import os
+import random
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+VOCABULARY = int(os.environ.get("FORCED_VOCABULARY", 8000))
+EMBEDDING = 256
+ENCODER_UNITS = 256  # each way
+UNITS = 512  # of the decoder, its attention and its attention vector
+BATCH = 32
+SOURCE_LENGTH = 30
+BEAM_WIDTH = 5
+STEPS = 30
+PADDING_ID, START_ID, END_ID = 0, 2, 3
+# Environment variables under which blocks of 64 kB and more go back to the system when freed:
+# glibc's own threshold grows with use, and under oneDNN TensorFlow keeps what it ever had.
+EXACT_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "65536", "TF_ENABLE_ONEDNN_OPTS": "0"}
+# The bias of the end in every peer's output layer: no search ends before its last step.
+NEVER = -1e9
+
+
+def source(batch: int = BATCH, length: int = SOURCE_LENGTH) -> list[list[int]]:
+    """Source ids with padding behind: two thirds of the length and more are kept."""
+    numbers = random.Random(1)
+    lengths = [length - row % (length // 3 + 1) for row in range(batch)]
+    return [
+        [numbers.randrange(4, VOCABULARY) for _ in range(kept - 1)]
+        + [END_ID]
+        + [PADDING_ID] * (length - kept)
+        for kept in lengths
+    ]
+
+
+def milliseconds(function: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    function()
+    return 1000 * (time.perf_counter() - start)
+
+
+def peak_megabytes(function: Callable[[], object]) -> float:
+    """Peak memory of this process in a call, above what it holds between calls.
+
+    Meant for a process that `EXACT_MEMORY` started, where what is freed goes back to the system.
+    """
+    function()  # what a first call loads is not what is measured
+    return statistics.median(_peak_megabytes(function) for _ in range(3))
+
+
+def _peak_megabytes(function: Callable[[], object]) -> float:
+    # What earlier calls left behind is given back; then the peak counts from here.
+    ctypes.CDLL("libc.so.6").malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")
+    idle = _status("VmRSS")
+    function()
+    return _status("VmHWM") - idle
+
+
+def _status(field: str) -> float:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024
