@@ -150,7 +150,7 @@ def main() -> None:
     score(translator, held_out)
     alignment = translator.align(SAMPLES[:1])[0]
     show(alignment)
-    translator.export(path)
+    translator.export(path, "greedy")  # as it was scored
     picture = Path(options.logs, "alignment.png")
     draw_alignment(alignment).savefig(picture)
     print(f"\nExported to {path}; the alignment is drawn in {picture}.")
