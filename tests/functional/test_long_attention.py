@@ -151,6 +151,24 @@ def test_gradients(mask):
     check_gradients(gradients_of, mask)
 
 
+# Groups of sentences, and blocks of queries in each.
+@pytest.mark.parametrize("division", [(1, 1), (1, 7), (2, 1), (2, 7), (4, 1), (4, 7)], ids=str)
+def test_division(division, monkeypatch):
+    monkeypatch.setattr(module, "_division", lambda query: division)
+    context = context_of(inputs_of(), MASK)
+    np.testing.assert_allclose(context, by_loops(*inputs_of(), MASK), atol=TOLERANCE)
+    check_gradients(gradients_of, MASK)
+
+
+@pytest.mark.parametrize(
+    ("batch", "target", "expected"),
+    [(1, 8192, (1, 8)), (4, 2048, (4, 2)), (3, 7, (3, 1)), (11, 16, (1, 8)), (64, 512, (8, 1))]
+    + [(None, 8, (1, 1)), (8, None, (1, 1)), (0, 8, (1, 1)), (8, 0, (1, 1))],
+)
+def test_division_of_queries(batch, target, expected):
+    assert module._division(keras.KerasTensor((batch, target, 3))) == expected
+
+
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_half_precision(dtype):
     context = context_of(inputs_of(), MASK, dtype)

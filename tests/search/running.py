@@ -97,7 +97,7 @@ def step_of(factor, gives_attention=True):
 
 def searched(search, tables, max_length, jit_compile=False, gives_attention=True, **inputs):
     """A search over tables, compiled: its result in NumPy."""
-    names = tuple(inputs)
+    names, jit_compile = tuple(inputs), jit_compile and BACKEND == "tensorflow"
     run = _compiled(
         search, tables.factor, tables.start, max_length, jit_compile, gives_attention, names
     )
@@ -105,10 +105,20 @@ def searched(search, tables, max_length, jit_compile=False, gives_attention=True
     return to_numpy(run(*map(ops.convert_to_tensor, arrays)))
 
 
+def uncompiled(search, tables, max_length, step=None, **inputs):
+    """`searched`, one operation after the other, on a step of your own if you like."""
+    arrays = [tables.logits, tables.attention, tables.kept, *inputs.values()]
+    run = _run(search, step or step_of(tables.factor), tables.start, max_length, tuple(inputs))
+    return to_numpy(run(*map(ops.convert_to_tensor, arrays)))
+
+
 @functools.cache
 def _compiled(search, factor, start, max_length, jit_compile, gives_attention, names):
-    step = step_of(factor, gives_attention)
+    run = _run(search, step_of(factor, gives_attention), start, max_length, names)
+    return compiled(run, jit_compile)
 
+
+def _run(search, step, start, max_length, names):
     def run(logits, weights, kept, *inputs):
         batch = logits.shape[0]
         return search(
@@ -122,7 +132,7 @@ def _compiled(search, factor, start, max_length, jit_compile, gives_attention, n
             **dict(zip(names, inputs, strict=True)),
         )
 
-    return compiled(run, jit_compile)
+    return run
 
 
 def compiled(function, jit_compile=False):

@@ -22,7 +22,6 @@ ALPHA = np.linspace(0.0, 2.0, BATCH).astype("float32")
 GNMT = {"length_penalty": "gnmt", "alpha": 1.3}
 CASES = {
     "none": ({}, {}),
-    "average": ({"length_penalty": "average"}, {}),
     "gnmt_banned_2grams": ({**GNMT, "banned_ids": (2,), "no_repeat_ngram_size": 2}, {}),
     "coverage_min": ({**GNMT, "beta": 0.7, "min_length": 3}, {}),
     "average_coverage_repetition": (

@@ -55,10 +55,10 @@ def test_without_room_for_its_phrases_nothing_comes_back():
 
 CASES = {
     "none": {},
-    "coverage": {"length_penalty": "gnmt", "beta": 0.5},
     "wide": {"beam_width": 8, "n_best": 8, "length_penalty": "average"},
     "rules": {
-        "length_penalty": "average",
+        "length_penalty": "gnmt",
+        "beta": 0.5,
         "min_length": 3,
         "no_repeat_ngram_size": 3,
         "repetition_penalty": 1.3,
@@ -125,7 +125,7 @@ def test_no_phrase_and_phrases_without_a_token_are_no_constraint(shape):
 
 
 def test_batch_mates_do_not_matter():
-    search, constraints = BeamSearch(4, 4), random_phrases(44, 2, 3, 4)
+    search, constraints = BeamSearch(4, 1), random_phrases(44, 2, 3, 4)
     tables = random_tables(45, BATCH, VOCABULARY)
     together = searched(search, tables, MAX_LENGTH, constraints=constraints)
     chosen = np.array([321, 8, 99])

@@ -12,14 +12,14 @@ from keras_luong.search.sampling import _place
 from tests.search.chance import chi_squared_limit, deviation
 from tests.search.oracles import END, penalized
 from tests.search.running import (
+    BACKEND,
     chain,
     check_result,
     compiled,
     hypotheses,
     random_tables,
     searched,
-    step_of,
-    to_numpy,
+    uncompiled,
 )
 
 SAMPLES, VOCABULARY, MAX_LENGTH = 20000, 5, 3
@@ -101,7 +101,6 @@ def seeds(*values):
 OPTIONS = {
     "plain": {},
     "cold": {"temperature": 0.5},
-    "hot": {"temperature": 2.0},
     "top_k": {"top_k": 3},
     "top_p": {"top_p": 0.7},
     "top_k_and_top_p": {"top_k": 4, "top_p": 0.8, "temperature": 1.5},
@@ -164,9 +163,9 @@ def test_a_seed_gives_the_same_again_and_another_seed_something_else():
 def test_neither_batch_mates_nor_the_place_in_the_batch_matter():
     tables = random_tables(6, 4, VOCABULARY)
     result = searched(FEW, tables, 6, seed=seeds(1, 2, 3, 4))
-    turned = searched(FEW, tables.rows([2, 0]), 6, seed=seeds(3, 1))
+    turned = searched(FEW, tables.rows([2, 1, 1, 0]), 6, seed=seeds(3, 9, 8, 1))
     for one, of_all in zip(turned, result, strict=True):
-        np.testing.assert_allclose(one, of_all[[2, 0]], rtol=1e-6)
+        np.testing.assert_allclose(one[[0, 3]], of_all[[2, 0]], rtol=1e-6)
 
 
 def test_a_sample_does_not_depend_on_how_many_there_are():
@@ -182,8 +181,8 @@ def test_a_sample_does_not_depend_on_how_many_there_are():
 
 
 def test_equal_sentences_of_equal_seeds_are_equal_and_of_others_are_not():
-    tables = random_tables(6, 1, VOCABULARY).rows([0, 0, 0])
-    result = searched(FEW, tables, 6, seed=seeds(7, 7, 8))
+    tables = random_tables(6, 1, VOCABULARY).rows([0, 0, 0, 0])
+    result = searched(FEW, tables, 6, seed=seeds(7, 7, 8, 9))
     np.testing.assert_array_equal(result.ids[0], result.ids[1])
     assert (result.ids[0] != result.ids[2]).any()
 
@@ -195,20 +194,15 @@ def test_a_number_is_the_first_of_consecutive_seeds():
     np.testing.assert_array_equal(one.ids, other.ids)
 
 
-def test_xla_draws_what_an_eager_search_draws():
-    search = dataclasses.replace(FEW, top_k=4, top_p=0.9)
-    tables = random_tables(6, 4, VOCABULARY)
-    result = searched(search, tables, 6, jit_compile=True, seed=seeds(1, 2, 3, 4))
-    eager = search(
-        step_of(tables.factor),
-        {"node": ops.zeros((4, 1, 1), "int32")},
-        (ops.convert_to_tensor(tables.logits), ops.convert_to_tensor(tables.attention)),
-        start_ids=ops.full((4, 1), tables.start, "int32"),
-        end_id=END,
-        max_length=6,
-        seed=ops.convert_to_tensor(seeds(1, 2, 3, 4)),
-    )
-    np.testing.assert_array_equal(to_numpy(eager).ids, result.ids)
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="TensorFlow alone has XLA besides")
+def test_xla_and_what_is_not_compiled_draw_the_same():
+    tables, seed = random_tables(6, 4, VOCABULARY), seeds(1, 2, 3, 4)
+    expected = searched(FEW, tables, 6, seed=seed)
+    for result in (
+        searched(FEW, tables, 6, jit_compile=True, seed=seed),
+        uncompiled(FEW, tables, 6, seed=seed),
+    ):
+        np.testing.assert_array_equal(result.ids, expected.ids)
 
 
 def test_sampling_needs_a_seed():
@@ -246,7 +240,7 @@ def test_one_of_the_most_probable_is_greedy():
     tables = random_tables(8, 50, VOCABULARY)
     seed = np.arange(50, dtype="int32")
     greedy = tables.logits.argmax(axis=-1)
-    for options in ({"top_k": 1}, {"top_p": 1e-6}, {"temperature": 1e-3}, {"temperature": 1.2e-38}):
+    for options in ({"top_k": 1}, {"top_p": 1e-6}, {"temperature": 1.2e-38}):
         result = searched(SamplingSearch(**options), tables, 4, seed=seed)
         for row in range(50):
             for ids in hypotheses(result, row):
@@ -259,7 +253,7 @@ def test_equally_probable_tokens_of_the_last_place_go_to_the_lower_id():
     search = SamplingSearch(num_samples=200, top_k=2)
     assert set(searched(search, tables, 1, seed=seeds(0)).ids.ravel()) == {0, 1}
     # 0.5 is reached by two, and 0.51 by three.
-    for top_p, expected in ((0.5, {0, 1}), (0.51, {0, 1, 2}), (1.0, {0, 1, 2, 3})):
+    for top_p, expected in ((0.5, {0, 1}), (0.51, {0, 1, 2})):
         search = SamplingSearch(num_samples=200, top_p=top_p)
         assert set(searched(search, tables, 1, seed=seeds(0)).ids.ravel()) == expected
 

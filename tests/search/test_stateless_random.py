@@ -46,7 +46,7 @@ MANY = range(20000)
 AXES = {
     "seeds": lambda: drawn(MANY, [0], 0)[:, 0],
     "slots": lambda: drawn([0], MANY, 0)[0],
-    "steps": lambda: np.array([drawn([5], [0], step)[0, 0] for step in range(4000)]),
+    "steps": lambda: np.array([drawn([5], [0], step)[0, 0] for step in range(1500)]),
     "far_seeds": lambda: drawn(range(-(2**31), 2**31 - 1, 2**32 // 20000), [3], 2)[:, 0],
 }
 
