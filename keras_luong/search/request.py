@@ -16,8 +16,8 @@ class Request(NamedTuple):
         end_id: The id that ends a hypothesis.
         max_length: The most tokens to generate.
         source_mask: Boolean `(b, s)`, or `None`.
-        prefix: int32 `(b, p)`, what hypotheses must begin with, below 0 where nothing is forced.
-            Once completed, `p` is `max_length`.
+        prefix: int32 `(b, p)`, what hypotheses must begin with, below 0 where nothing is forced:
+            there one may also end. Once completed, `p` is `max_length`.
         constraints: int32 `(b, c, l)`, phrases that must appear, below 0 after their end.
         alpha: `(b,)`, or `None`.
         seed: int32 `(b,)`, or `None`.

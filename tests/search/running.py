@@ -8,7 +8,16 @@ import numpy as np
 from keras import ops
 
 from keras_luong.search import SearchResult
-from tests.search.oracles import END, Sentence, attention, holds_phrases, is_allowed, score, sums
+from tests.search.oracles import (
+    END,
+    Sentence,
+    attention,
+    beam_searched,
+    holds_phrases,
+    is_allowed,
+    score,
+    sums,
+)
 
 BACKEND = keras.backend.backend()
 
@@ -65,6 +74,18 @@ def random_tables(seed, batch, vocabulary=4, source=3, nodes=101, scale=1.5, dty
     weights = np.exp(2 * rng.normal(size=(batch, nodes, source))) * kept[:, None]
     weights /= weights.sum(axis=-1, keepdims=True)
     return Tables(logits.astype(dtype), weights.astype(dtype), kept)
+
+
+def even_tables(seed, batch):
+    """In every node two or three tokens of four are equally probable, as many in all of a sentence.
+
+    So hypotheses of one length have one score, to the last bit.
+    """
+    rng, tables = np.random.default_rng(seed), random_tables(seed, batch)
+    order = rng.permuted(np.broadcast_to(np.arange(4), tables.logits.shape), axis=-1)
+    count = rng.integers(2, 4, size=(batch, 1, 1))
+    logits = np.where(order < count, 0.0, -np.inf).astype("float32")
+    return dataclasses.replace(tables, logits=logits)
 
 
 def chain(table, start, batch=1):
@@ -197,6 +218,16 @@ def check_result(search, result, tables, max_length, sorts=True, **inputs):
             assert not result.attention_scores[row, count:].any()
         scores = result.scores[row, :count]
         assert (scores[1:] <= scores[:-1]).all()
+
+
+def check_equals_plain_python(search, result, tables, max_length, **inputs):
+    """A beam search against one that goes slot by slot."""
+    for row in range(len(tables)):
+        expected = beam_searched(search, tables.sentence(row, max_length, **inputs))
+        assert hypotheses(result, row) == [slot.ids for slot in expected], row
+        expected = [[slot.score, slot.log_probs] for slot in expected]
+        found = np.stack([result.scores[row], result.log_probs[row]], axis=-1)[: len(expected)]
+        np.testing.assert_allclose(found, np.reshape(expected, (-1, 2)), rtol=1e-4, atol=1e-4)
 
 
 def check_distinct(result):

@@ -13,8 +13,10 @@ from tests.search.running import (
     BACKEND,
     chain,
     check_distinct,
+    check_equals_plain_python,
     check_result,
     compiled,
+    even_tables,
     hypotheses,
     random_tables,
     searched,
@@ -81,6 +83,16 @@ def test_the_coverage_penalty_by_hand():
         at = result.ids[0].tolist().index(ids)
         expected = steps * np.log(0.25) + 0.5 * (np.log(0.25 * steps) + np.log(0.1 * steps))
         np.testing.assert_allclose(result.scores[0, at], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_kept_position_that_got_nothing_counts_as_the_smallest_number(dtype):
+    # That of the attention scores, float32, whatever the logits are: no score is infinite.
+    tables = chain(EVEN, start=3)
+    tables = dataclasses.replace(tables, logits=tables.logits.astype(dtype))
+    tables.attention[:] = 0.0
+    result = searched(BeamSearch(2, n_best=2, beta=0.5), tables, 1)
+    np.testing.assert_allclose(result.scores, [[np.log(0.25) + 0.5 * np.log(1.2e-38)] * 2], 1e-5)
 
 
 # Of the first sentence the end has 0.36 at once. 1 (0.34) and 2 (0.3) end at the next step, and so
@@ -155,26 +167,18 @@ CASES = {
         "diversity": 1.5,
         "early_stopping": True,
     },
+    # Four slots a group, and three tokens: at first some stay empty.
     "groups_rules": {
         **GNMT,
-        "beam_width": 4,
-        "n_best": 4,
-        "num_groups": 4,
+        "beam_width": 8,
+        "n_best": 8,
+        "num_groups": 2,
         "banned_ids": (1, 4),
         "beta": 0.3,
         "no_repeat_ngram_size": 1,
     },
 }
 BATCH, MAX_LENGTH, VOCABULARY = 250, 6, 5
-
-
-def check_equals_plain_python(search, result, tables, max_length, **inputs):
-    for row in range(len(tables)):
-        expected = beam_searched(search, tables.sentence(row, max_length, **inputs))
-        assert hypotheses(result, row) == [slot.ids for slot in expected], row
-        expected = [[slot.score, slot.log_probs] for slot in expected]
-        found = np.stack([result.scores[row], result.log_probs[row]], axis=-1)[: len(expected)]
-        np.testing.assert_allclose(found, np.reshape(expected, (-1, 2)), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -188,17 +192,23 @@ def test_equals_a_beam_search_slot_by_slot(name):
     check_distinct(result)
 
 
-def test_equal_scores_of_long_hypotheses_go_to_the_lower_slot_and_id():
-    # In every node, two or three tokens of four are equally probable, always as many of a sentence.
-    rng = np.random.default_rng(4)
-    tables = random_tables(4, 120)
-    order = rng.permuted(np.broadcast_to(np.arange(4), tables.logits.shape), axis=-1)
-    count = rng.integers(2, 4, size=(len(tables), 1, 1))
-    tables.logits[:] = np.where(order < count, 0.0, -np.inf)
-    for options in ({}, {"num_groups": 2, "diversity": 1.0}):
-        search = BeamSearch(4, 4, **options)
-        result = searched(search, tables, 5)
-        check_equals_plain_python(search, result, tables, 5)
+@pytest.mark.parametrize("options", [{}, {"num_groups": 2, "diversity": 1.0}], ids=str)
+def test_equal_scores_of_long_hypotheses_go_to_the_lower_slot_and_id(options):
+    tables, search = even_tables(4, 120), BeamSearch(4, 4, **options)
+    result = searched(search, tables, 5)
+    check_equals_plain_python(search, result, tables, 5)
+
+
+def test_empty_slots_of_a_group_chose_nothing():
+    # Half of all tokens are impossible, and none may come twice: hypotheses run dry.
+    tables = random_tables(20, BATCH, VOCABULARY)
+    impossible = np.random.default_rng(20).uniform(size=tables.logits.shape) < 0.5
+    tables.logits[impossible] = -np.inf
+    tables.logits[(~impossible).sum(axis=-1) == 0] = 0.0
+    search = BeamSearch(6, 6, num_groups=3, diversity=1.0, no_repeat_ngram_size=1)
+    result = searched(search, tables, MAX_LENGTH)
+    check_equals_plain_python(search, result, tables, MAX_LENGTH)
+    assert (result.lengths[:, 1] == 0).any()
 
 
 def test_a_beam_of_one_is_greedy():

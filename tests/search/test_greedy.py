@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_luong.search import BeamSearch, GreedySearch, SearchResult
+from keras_luong.search import BeamSearch, GreedySearch
 from tests.search.oracles import beam_searched
 from tests.search.running import chain as chain_of
-from tests.search.running import hypotheses, random_tables, searched
+from tests.search.running import compiled, hypotheses, random_tables, searched, to_numpy
 
 END = 3
 
@@ -24,9 +24,7 @@ def search(step, state=(), shared=None, batch=1, start=0, end_id=END, max_length
         end_id=end_id,
         max_length=max_length,
     )
-    return SearchResult(
-        *(None if field is None else ops.convert_to_numpy(field) for field in result)
-    )
+    return to_numpy(result)
 
 
 def follow(table):
@@ -196,8 +194,18 @@ def looped(shared, max_length):
 
 def random_search(rows, max_length):
     state = [ops.zeros((len(rows), 1, DEPTH))]
-    shared = ops.convert_to_tensor(SHARED[rows], "float32")
-    return search(random_step, state, shared, batch=len(rows), max_length=max_length)
+
+    def run(shared):
+        return GreedySearch()(
+            random_step,
+            state,
+            shared,
+            start_ids=ops.zeros((len(rows), 1), "int32"),
+            end_id=END,
+            max_length=max_length,
+        )
+
+    return to_numpy(compiled(run)(ops.convert_to_tensor(SHARED[rows], "float32")))
 
 
 def test_equals_a_plain_loop():

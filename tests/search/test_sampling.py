@@ -259,17 +259,20 @@ def test_equally_probable_tokens_of_the_last_place_go_to_the_lower_id():
 
 
 def test_what_has_no_weight_is_never_drawn():
-    # Many weights, so that sums round; half of them are 0, among them the first and the last.
-    rng = np.random.default_rng(0)
-    weights = rng.exponential(size=(1, 1, 20001)).astype("float32")
+    # Sums of many weights, which XLA adds up in blocks, so that they rise a little where a weight
+    # is 0: half of them are, the first and the last too. The shares are just where that might show.
+    rng, size = np.random.default_rng(0), 4001
+    weights = rng.exponential(size=(1, 1, size)).astype("float32")
     weights[..., ::2] = 0.0
-    shares = np.concatenate([rng.uniform(size=1000), [0.0, 1 - 2.0**-24]]).astype("float32")
-    find = compiled(lambda weights, shares: _place(weights, shares))
-    many = np.broadcast_to(weights, (1, len(shares), 20001))
-    places = ops.convert_to_numpy(find(*map(ops.convert_to_tensor, (many, shares[None]))))[0]
+    sums = compiled(lambda weights: ops.cumsum(weights, axis=-1))(ops.convert_to_tensor(weights))
+    shares = ops.convert_to_numpy(sums)[0, 0, :-1] / weights.sum() / (1 - 2.0**-22)
+    shares = np.clip([0.0, *shares], 0, 1 - 2.0**-24).astype("float32")
+    many = np.broadcast_to(weights, (1, len(shares), size))
+    found = compiled(_place)(*map(ops.convert_to_tensor, (many, shares[None])))
+    places = ops.convert_to_numpy(found)[0]
     assert (places % 2 == 1).all()
-    sums = np.cumsum(weights[0, 0].astype("float64"))
-    np.testing.assert_allclose(sums[places] / sums[-1], shares, atol=1e-3)
+    exact = np.cumsum(weights[0, 0].astype("float64"))
+    np.testing.assert_allclose(exact[places] / exact[-1], shares, atol=5e-3)
 
 
 @pytest.mark.parametrize(
