@@ -188,7 +188,7 @@ def test_bad_files_are_named_before_anything_is_made(main, tmp_path, source, tar
 def test_a_vocabulary_larger_than_the_text_allows(main, tmp_path):
     for name in ("source", "target"):
         Path(name).write_text("a b\n")
-    with pytest.raises((SystemExit, ValueError), match="at most .* Received: 8000"):
+    with pytest.raises((SystemExit, ValueError), match="at most .* Received: 6000"):
         main("--train", "source", "target", "--out", OUT)
     assert not (tmp_path / OUT).exists()
 
