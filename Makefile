@@ -60,9 +60,9 @@ wheel-check: $(VENV)/.test  ## Build the wheel, install it in a fresh environmen
 
 # The first run makes the peers' environments and, with MULTI30K, trains two models for half an hour each.
 bench-search: $(VENV)/.test  ## Time the searches beside tfa's and torch's; MULTI30K=folder: a real job beside Joey NMT
-	KERAS_BACKEND=tensorflow $(VENV)/bin/python benchmarks/search/forced.py --profile
+	KERAS_BACKEND=tensorflow $(VENV)/bin/python benchmarks/peers/forced.py --profile
 	@if [ -n "$(MULTI30K)" ]; then echo; \
-		KERAS_BACKEND=tensorflow $(VENV)/bin/python benchmarks/search/translation.py "$(MULTI30K)"; \
+		KERAS_BACKEND=tensorflow $(VENV)/bin/python benchmarks/peers/translation.py "$(MULTI30K)"; \
 	else echo "MULTI30K=folder adds the real job."; fi
 
 clean:  ## Remove the environments, caches and built archives; trained models stay

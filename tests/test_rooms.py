@@ -149,7 +149,7 @@ def test_importing_the_package_loads_neutral_rooms_only():
 
 
 # Runs in an environment of its own, on the retired API that it measures.
-PEER = Path("benchmarks", "search", "forced_tfa.py")
+PEER = Path("benchmarks", "peers", "forced_tfa.py")
 
 
 @pytest.mark.parametrize("path", sources("keras_luong", "examples", "benchmarks"))

@@ -10,6 +10,7 @@ Reference:
 """
 
 from keras_luong.functional.coverage import coverage_loss
+from keras_luong.functional.decoder_loop import DERIVATIVES, Given, Kind, Trained, decoder_loop
 from keras_luong.functional.long_attention import is_long, long_attention
 from keras_luong.functional.monotonic import MONOTONIC_MODES, monotonic_scores
 from keras_luong.functional.probabilities import (
@@ -19,6 +20,7 @@ from keras_luong.functional.probabilities import (
     masked_sparsemax,
 )
 from keras_luong.functional.recurrence import recur
+from keras_luong.functional.recurrent_cells import GRU, LSTM, GRUWeights, LSTMWeights
 from keras_luong.functional.scores import additive_logits, dot_logits, location_logits
 from keras_luong.functional.tensors import (
     activate,
@@ -36,11 +38,20 @@ from keras_luong.functional.windows import (
 )
 
 __all__ = [
+    "DERIVATIVES",
+    "GRU",
+    "GRUWeights",
+    "Given",
+    "LSTM",
+    "Kind",
+    "LSTMWeights",
     "MONOTONIC_MODES",
     "PROBABILITY_FNS",
+    "Trained",
     "activate",
     "additive_logits",
     "coverage_loss",
+    "decoder_loop",
     "dot_logits",
     "float32_at_least",
     "gaussian",

@@ -10,6 +10,7 @@ from keras_luong.layers.attention import AttentionMemory, check_forms
 from keras_luong.layers.attention_decoder_cell import AttentionDecoderCell
 from keras_luong.layers.cells import drawn_dropout, flat_state_size
 from keras_luong.layers.checks import check_batch, check_mask, check_rank, refuse_list, refuse_mask
+from keras_luong.layers.fast_loop import is_fast, run_fast
 
 Tensor = Any
 
@@ -139,9 +140,15 @@ class AttentionDecoder(keras.layers.Layer):
             sequences.shape[-1] + (self.cell.output_size if self.cell.input_feeding else 0),
             training,
         ):
-            vectors, scores, states = run(
-                sequences, prepared, states, sequences_mask, with_scores, training
-            )
+            if is_fast(self.cell) and not with_scores and not self.return_state:
+                vectors, scores = (
+                    run_fast(self.cell, sequences, prepared, states, sequences_mask, training),
+                    None,
+                )
+            else:
+                vectors, scores, states = run(
+                    sequences, prepared, states, sequences_mask, with_scores, training
+                )
         if self.coverage_loss:
             self._add_coverage_loss(scores, sequences_mask)
         if not self.return_sequences:

@@ -1,4 +1,4 @@
-"""The forced work, the same for every peer. Only the standard library."""
+"""The common work, the same for every peer. Only the standard library."""
 
 import ctypes
 import os
@@ -13,6 +13,7 @@ EMBEDDING = 256
 ENCODER_UNITS = 256  # each way
 UNITS = 512  # of the decoder, its attention and its attention vector
 BATCH = 32
+TRAINING_BATCH = 64
 SOURCE_LENGTH = 30
 BEAM_WIDTH = 5
 STEPS = 30
@@ -34,6 +35,20 @@ def source(batch: int = BATCH, length: int = SOURCE_LENGTH) -> list[list[int]]:
         + [PADDING_ID] * (length - kept)
         for kept in lengths
     ]
+
+
+def pairs(
+    batch: int = TRAINING_BATCH, length: int = SOURCE_LENGTH
+) -> tuple[list[list[int]], list[list[int]], list[list[int]]]:
+    """Source, target input and labels of a training batch, padded as `source` is."""
+    labels = source(batch, length)[::-1]
+    inputs = [[START_ID, *row[:-1]] for row in labels]
+    # Where the label is padding, so is the input.
+    inputs = [
+        [one if label else PADDING_ID for one, label in zip(*both, strict=True)]
+        for both in zip(inputs, labels, strict=True)
+    ]
+    return source(batch, length), inputs, labels
 
 
 def milliseconds(function: Callable[[], object]) -> float:

@@ -1,6 +1,6 @@
 """Forced searches of 30 steps: ours beside TensorFlow Addons' and torch's, on the same weights.
 
-    KERAS_BACKEND=tensorflow python benchmarks/search/forced.py [--rounds 15] [--profile]
+    KERAS_BACKEND=tensorflow python benchmarks/peers/forced.py [--rounds 15] [--profile]
 
 Batch 32, source length 30 with padding, vocabulary 8000, embedding 256, bidirectional LSTM encoder
 2 x 256, LSTM decoder 512, general score, attention vector 512, input feeding, beam 5 (and greedy).

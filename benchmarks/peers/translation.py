@@ -1,6 +1,6 @@
 """A real job: all sentences of Multi30k's test set, ours beside Joey NMT 2.3, beam 5.
 
-    KERAS_BACKEND=tensorflow python benchmarks/search/translation.py MULTI30K \
+    KERAS_BACKEND=tensorflow python benchmarks/peers/translation.py MULTI30K \
         [--translator FOLDER | --work FOLDER] [--rounds 3]
 
 MULTI30K holds `train`, `val` and `test_2016_flickr`, each with `.en` and `.de`, plain or `.gz`.

@@ -1,0 +1,154 @@
+"""Steps of LSTM and GRU with their derivatives, as a loop with a gradient of its own needs them.
+
+`advance` makes a step. `retreat` takes the gradient for the states after it to those before it and
+to what came from below, and hands out the gradient for the gates, `d_gates`, which is all that
+`weight_gradients` needs to make, of all steps at once, a few large products.
+"""
+
+from typing import Any, NamedTuple
+
+from keras import ops
+
+from keras_luong.functional.tensors import float32_at_least, tanh
+
+Tensor = Any
+States = tuple[Tensor, ...]
+
+
+class LSTMWeights(NamedTuple):
+    """`(below + u, 4 u)`, rows of what comes from below first; gates in the order i f g o."""
+
+    kernel: Tensor
+
+
+class GRUWeights(NamedTuple):
+    """`(below, 3 u)`, `(u, 3 u)` and `(3 u,)`; gates in the order z r g."""
+
+    kernel: Tensor
+    recurrent_kernel: Tensor
+    recurrent_bias: Tensor
+
+
+class LSTM:
+    """`[i; f; g; o] = extra + [below; h] W`, then `c' = f c + i g` and `h' = o tanh(c')`.
+
+    With i, f and o through a sigmoid, g through a tanh.
+
+    Reference:
+        [Hochreiter, Schmidhuber 1997](https://doi.org/10.1162/neco.1997.9.8.1735) with the forget
+        gate of [Gers et al. 2000](https://doi.org/10.1162/089976600300015015), as Keras has it.
+    """
+
+    count = 2
+    """Number of states."""
+
+    @staticmethod
+    def advance(
+        weights: LSTMWeights, extra: Tensor, below: Tensor, states: States
+    ) -> tuple[States, Tensor]:
+        """A step: `(states after it, gates (b, 4 u))`, with `extra` broadcast to `(b, 4 u)`."""
+        h, c = states
+        logits = extra + ops.matmul(ops.concatenate([below, h], axis=-1), weights.kernel)
+        i, f, g, o = ops.split(logits, 4, axis=-1)
+        i, f, g, o = ops.sigmoid(i), ops.sigmoid(f), tanh(g), ops.sigmoid(o)
+        c = f * c + i * g
+        return (o * tanh(c), c), ops.concatenate([i, f, g, o], axis=-1)
+
+    @staticmethod
+    def retreat(
+        weights: LSTMWeights, gates: Tensor, before: States, after: States, gradient: States
+    ) -> tuple[Tensor, Tensor, States]:
+        """`(d_gates (b, 4 u), d_below, gradient for the states before)`."""
+        i, f, g, o = ops.split(gates, 4, axis=-1)
+        d_h, d_c = gradient
+        bent = tanh(after[1])
+        d_c = d_c + d_h * o * (1.0 - bent * bent)
+        d_gates = ops.concatenate(
+            [
+                d_c * g * i * (1.0 - i),
+                d_c * before[1] * f * (1.0 - f),
+                d_c * i * (1.0 - g * g),
+                d_h * bent * o * (1.0 - o),
+            ],
+            axis=-1,
+        )
+        d_both = ops.matmul(d_gates, ops.transpose(weights.kernel))
+        depth = weights.kernel.shape[0] - before[0].shape[-1]
+        return d_gates, d_both[:, :depth], (d_both[:, depth:], d_c * f)
+
+    @staticmethod
+    def weight_gradients(
+        weights: LSTMWeights, below: Tensor, before: States, d_gates: Tensor
+    ) -> tuple[LSTMWeights, Tensor]:
+        """Gradients for the weights and for `extra`, from tensors of all steps `(t, b, ...)`."""
+        both = ops.concatenate([below, before[0]], axis=-1)
+        return LSTMWeights(outer(both, d_gates)), d_gates
+
+
+class GRU:
+    """`[z; r; g] = extra + below W` and `[z'; r'; g'] = h U + b`, then `h' = z h + (1 - z) g`.
+
+    With `z = sigmoid(z + z')`, `r = sigmoid(r + r')` and `g = tanh(g + r g')`.
+
+    Reference:
+        [Cho et al. 2014](https://arxiv.org/abs/1406.1078), with the reset gate after the product,
+        as `keras.layers.GRUCell` has it by default.
+    """
+
+    count = 1
+    """Number of states."""
+
+    @staticmethod
+    def advance(
+        weights: GRUWeights, extra: Tensor, below: Tensor, states: States
+    ) -> tuple[States, Tensor]:
+        """A step: `(states after it, gates (b, 4 u))`, `g'` the last of them."""
+        (h,) = states
+        z, r, g = ops.split(extra + ops.matmul(below, weights.kernel), 3, axis=-1)
+        own = ops.matmul(h, weights.recurrent_kernel) + weights.recurrent_bias
+        own_z, own_r, own_g = ops.split(own, 3, axis=-1)
+        z, r = ops.sigmoid(z + own_z), ops.sigmoid(r + own_r)
+        g = tanh(g + r * own_g)
+        return (z * h + (1.0 - z) * g,), ops.concatenate([z, r, g, own_g], axis=-1)
+
+    @staticmethod
+    def retreat(
+        weights: GRUWeights, gates: Tensor, before: States, after: States, gradient: States
+    ) -> tuple[Tensor, Tensor, States]:
+        """`(d_gates (b, 4 u), d_below, gradient for the state before)`."""
+        z, r, g, own_g = ops.split(gates, 4, axis=-1)
+        (d_h,) = gradient
+        d_z = d_h * (before[0] - g) * z * (1.0 - z)
+        d_g = d_h * (1.0 - z) * (1.0 - g * g)
+        d_r = d_g * own_g * r * (1.0 - r)
+        d_gates = ops.concatenate([d_z, d_r, d_g, d_g * r], axis=-1)
+        d_inputs, d_own = _parts(d_gates)
+        d_below = ops.matmul(d_inputs, ops.transpose(weights.kernel))
+        d_before = d_h * z + ops.matmul(d_own, ops.transpose(weights.recurrent_kernel))
+        return d_gates, d_below, (d_before,)
+
+    @staticmethod
+    def weight_gradients(
+        weights: GRUWeights, below: Tensor, before: States, d_gates: Tensor
+    ) -> tuple[GRUWeights, Tensor]:
+        """Gradients for the weights and for `extra`, from tensors of all steps `(t, b, ...)`."""
+        d_inputs, d_own = _parts(d_gates)
+        d_weights = GRUWeights(outer(below, d_inputs), outer(before[0], d_own), total(d_own))
+        return d_weights, d_inputs
+
+
+def outer(left: Tensor, right: Tensor) -> Tensor:
+    """`sum_tb left_tb right_tb^T` of `(t, b, i)` and `(t, b, j)`: `(i, j)`, in one product."""
+    left, right = (ops.reshape(one, (-1, one.shape[-1])) for one in (left, right))
+    return ops.matmul(ops.transpose(left), right)
+
+
+def total(tensor: Tensor) -> Tensor:
+    """`(t, b, d)` summed to `(d,)`: not in 16 bits, which count to 256."""
+    return ops.cast(ops.sum(float32_at_least(tensor), axis=(0, 1)), tensor.dtype)
+
+
+def _parts(d_gates: Tensor) -> tuple[Tensor, Tensor]:
+    """Of `[z; r; g; g']` the gradients for what the input and what the state were projected to."""
+    z, r, g, own_g = ops.split(d_gates, 4, axis=-1)
+    return ops.concatenate([z, r, g], axis=-1), ops.concatenate([z, r, own_g], axis=-1)
