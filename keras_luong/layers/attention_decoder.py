@@ -1,5 +1,6 @@
 """`AttentionDecoder`: a decoder with attention over a whole target sequence."""
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -23,6 +24,14 @@ class AttentionDecoder(keras.layers.Layer):
     the next step's input, so it runs inside the loop; without, the loop holds the wrapped cell
     alone and the attention of all steps is one batched product after it. Dropout masks of the
     wrapped cell, and of the attention, are drawn once a sequence.
+
+    The layer itself chooses between two loops that compute the same. The fast one takes all that
+    can be out of the loop, inputs projected before it, and gathers the gradients of the weights
+    into a few large products after it. It runs for `LSTMCell`, `GRUCell` (`reset_after=True`) and
+    `StackedRNNCells` of them, with tanh and sigmoid in their places and without
+    `recurrent_dropout`; a `LuongAttention` with the score `"dot"` or `"general"`, the global window
+    and softmax; and a plain attention vector whose activation is tanh, sigmoid or none: with input
+    feeding, and where neither scores nor states are asked for. It can be differentiated once.
 
     Masked target steps leave the states as they are and put out zeros, with zero scores; what
     padding holds, on either side, does not matter. The output carries the mask of `sequences`.
@@ -132,23 +141,17 @@ class AttentionDecoder(keras.layers.Layer):
         sequences = zero_masked(sequences, sequences_mask)
         prepared = self.cell.prepare(memory, memory_mask, memory_key, training)
         states = self.cell.initial_states(prepared, initial_state)
-        run = self._feeding_input if self.cell.input_feeding else self._attending_afterwards
         with_scores = return_attention_scores or self.coverage_loss > 0
+        run = self._loop(with_scores)
         with drawn_dropout(
             self.cell.cell,
             ops.shape(sequences)[0],
             sequences.shape[-1] + (self.cell.output_size if self.cell.input_feeding else 0),
             training,
         ):
-            if is_fast(self.cell) and not with_scores and not self.return_state:
-                vectors, scores = (
-                    run_fast(self.cell, sequences, prepared, states, sequences_mask, training),
-                    None,
-                )
-            else:
-                vectors, scores, states = run(
-                    sequences, prepared, states, sequences_mask, with_scores, training
-                )
+            vectors, scores, states = run(
+                sequences, prepared, states, sequences_mask, with_scores, training
+            )
         if self.coverage_loss:
             self._add_coverage_loss(scores, sequences_mask)
         if not self.return_sequences:
@@ -158,6 +161,23 @@ class AttentionDecoder(keras.layers.Layer):
         if self.return_state:
             outputs.extend(states)
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
+
+    def _loop(self, with_scores: bool) -> Callable:
+        if is_fast(self.cell) and not with_scores and not self.return_state:
+            return self._in_fast_loop
+        return self._feeding_input if self.cell.input_feeding else self._attending_afterwards
+
+    def _in_fast_loop(
+        self,
+        sequences: Tensor,
+        memory: AttentionMemory,
+        states: list[Tensor],
+        mask: Tensor | None,
+        with_scores: bool,
+        training: bool | None,
+    ) -> tuple[Tensor, None, list[Tensor]]:
+        vectors = run_fast(self.cell, sequences, memory, states, mask, training)
+        return vectors, None, states
 
     def _feeding_input(
         self,
