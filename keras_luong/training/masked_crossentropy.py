@@ -84,18 +84,8 @@ class MaskedCrossentropy(keras.losses.Loss):
         y_true, logits = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
         _check_shapes(y_true, logits)
         kept = ops.not_equal(y_true, self.padding_id)
-        # Emptied before the softmax, not after: 0 times the gradient of a NaN is a NaN.
-        logits = zero_masked(float32_at_least(logits), kept)
         ids = ops.where(kept, y_true, ops.zeros((), y_true.dtype))
-
-        log_normalizer = ops.logsumexp(logits, axis=-1)
-        losses = log_normalizer - _pick(logits, ids)
-        if self.label_smoothing:
-            # Not `ops.mean`, which JAX computes in float32 for float64 input.
-            vocabulary = ops.cast(ops.shape(logits)[-1], logits.dtype)
-            even = log_normalizer - ops.sum(logits, axis=-1) / vocabulary
-            losses = (1.0 - self.label_smoothing) * losses + self.label_smoothing * even
-        return ops.where(kept, losses, ops.zeros((), losses.dtype))
+        return _losses(float32_at_least(logits), ids, kept, self.label_smoothing)
 
     def get_config(self) -> dict[str, Any]:
         """The arguments of the constructor."""
@@ -124,6 +114,35 @@ def _per_token(sample_weight: Tensor, y_true: Tensor, dtype: Any) -> Tensor:
             f"sample_weight.shape={tuple(weight.shape)}, y_true.shape={tuple(y_true.shape)}"
         )
     return ops.expand_dims(weight, -1) if len(weight.shape) == 1 else weight
+
+
+def _losses(logits: Tensor, ids: Tensor, kept: Tensor, smoothing: float) -> Tensor:
+    """The cost of every token, `(b, t)`, with a gradient of its own.
+
+    The gradient needs the logits and nothing else as large: `p - q`, with q what the smoothed
+    labels say. Padding is left out of results, not of the logits, which would be a copy of them.
+    """
+
+    @ops.custom_gradient
+    def losses_of(logits: Tensor) -> Any:
+        vocabulary = ops.cast(ops.shape(logits)[-1], logits.dtype)
+        log_normalizer = ops.logsumexp(logits, axis=-1)
+        losses = log_normalizer - _pick(logits, ids)
+        if smoothing:
+            # Not `ops.mean`, which JAX computes in float32 for float64 input.
+            even = log_normalizer - ops.sum(logits, axis=-1) / vocabulary
+            losses = (1.0 - smoothing) * losses + smoothing * even
+
+        def gradient(*arguments: Tensor, upstream: Tensor | None = None) -> Tensor:
+            upstream = arguments[0] if upstream is None else upstream
+            is_label = ops.equal(ops.arange(ops.shape(logits)[-1], dtype=ids.dtype), ids[..., None])
+            labels = ops.cast(is_label, logits.dtype) * (1.0 - smoothing) + smoothing / vocabulary
+            differences = ops.exp(logits - log_normalizer[..., None]) - labels
+            return zero_masked(differences * upstream[..., None], kept)
+
+        return ops.where(kept, losses, ops.zeros((), losses.dtype)), gradient
+
+    return losses_of(logits)
 
 
 def _pick(logits: Tensor, ids: Tensor) -> Tensor:
