@@ -10,7 +10,7 @@ Reference:
 """
 
 from keras_luong.functional.coverage import coverage_loss
-from keras_luong.functional.decoder_loop import DERIVATIVES, Given, Kind, Trained, decoder_loop
+from keras_luong.functional.decoder_loop import DERIVATIVES, Given, Trained, decoder_loop
 from keras_luong.functional.long_attention import is_long, long_attention
 from keras_luong.functional.monotonic import MONOTONIC_MODES, monotonic_scores
 from keras_luong.functional.probabilities import (
@@ -20,7 +20,8 @@ from keras_luong.functional.probabilities import (
     masked_sparsemax,
 )
 from keras_luong.functional.recurrence import recur
-from keras_luong.functional.recurrent_cells import GRU, LSTM, GRUWeights, LSTMWeights
+from keras_luong.functional.recurrent_cells import GRU, LSTM, GRUWeights, Kind, LSTMWeights
+from keras_luong.functional.recurrent_loop import recurrent_loop
 from keras_luong.functional.scores import additive_logits, dot_logits, location_logits
 from keras_luong.functional.tensors import (
     activate,
@@ -66,6 +67,7 @@ __all__ = [
     "predicted_centres",
     "project",
     "recur",
+    "recurrent_loop",
     "sentence_lengths",
     "tanh",
     "weighted_sum",

@@ -12,11 +12,19 @@ import keras
 from keras import ops
 
 from keras_luong.functional.probabilities import masked_softmax
-from keras_luong.functional.recurrent_cells import GRU, LSTM, States, outer, total
+from keras_luong.functional.recurrent_cells import (
+    Kind,
+    States,
+    is_there,
+    no_gates,
+    outer,
+    shifted,
+    total,
+    where_kept,
+)
 from keras_luong.functional.tensors import activate, float32_at_least, zero_masked
 
 Tensor = Any
-Kind = type[LSTM] | type[GRU]
 
 # An activation's derivative as a function of its value.
 DERIVATIVES: dict[Callable, Callable[[Tensor], Any]] = {
@@ -136,8 +144,8 @@ class _Loop(NamedTuple):
         def body(before: _Kept, own: tuple) -> tuple:
             extra, kept = own
             after = self._advance(before, extra)
-            if _is_there(kept):
-                vector, states = _where(
+            if is_there(kept):
+                vector, states = where_kept(
                     kept, (after.vector, after.states), (before.vector, before.states)
                 )
                 after = after._replace(vector=vector, states=states)
@@ -160,25 +168,22 @@ class _Loop(NamedTuple):
             states.append(after)
             gates.append(own_gates)
         mask = self.given.memory_kept
-        mask = mask > 0.5 if _is_there(mask) else None
+        mask = mask > 0.5 if is_there(mask) else None
         scores = masked_softmax(_compared(below, trained.keys), mask)
         weights = ops.cast(_times(scores, self.given.score_factors), below.dtype)
         context = _summed(weights, trained.values)
         sums = context + ops.matmul(below, trained.query_kernel)
-        sums = sums + trained.bias if _is_there(trained.bias) else sums
+        sums = sums + trained.bias if is_there(trained.bias) else sums
         vector = activate(self.activation, sums)
         return _Kept(vector, tuple(states), tuple(gates), scores)
 
     def masked(self, vectors: Tensor) -> Tensor:
         """Vectors `(t, b, a)`, zeros where a step is not kept."""
         kept = self.given.kept
-        return zero_masked(vectors, kept[..., 0] > 0.5 if _is_there(kept) else None)
+        return zero_masked(vectors, kept[..., 0] > 0.5 if is_there(kept) else None)
 
     def _no_gates(self) -> tuple[Tensor, ...]:
-        return tuple(
-            ops.concatenate([ops.zeros_like(states[0])] * 4, axis=-1)
-            for states in self.trained.states
-        )
+        return tuple(map(no_gates, self.trained.states))
 
     def _no_scores(self) -> Tensor:
         return float32_at_least(ops.zeros_like(self.trained.keys[:, :, 0]))
@@ -188,7 +193,7 @@ class _Loop(NamedTuple):
     def backward(self, kept: _Kept, upstream: Tensor) -> Trained:
         """Gradients in the form of what they are for."""
         trained = self.trained
-        before = keras.tree.map_structure(_shifted, trained.states, kept.states)
+        before = keras.tree.map_structure(shifted, trained.states, kept.states)
         vector, states = keras.tree.map_structure(ops.zeros_like, (trained.vector, trained.states))
         start = _Gradients(vector, states, self._no_gates(), vector, self._no_scores())
         xs = (upstream, kept, before, self.given.kept)
@@ -199,11 +204,11 @@ class _Loop(NamedTuple):
         upstream, step, before, kept = own
         trained, factors = self.trained, self.given.below_factors
         of_step = (upstream + after.vector, after.states)
-        if _is_there(kept):
+        if is_there(kept):
             # A step that is not kept hands on what reaches it.
             zeros = keras.tree.map_structure(ops.zeros_like, of_step)
-            staying = _where(kept, zeros, (after.vector, after.states))
-            of_step = _where(kept, of_step, zeros)
+            staying = where_kept(kept, zeros, (after.vector, after.states))
+            of_step = where_kept(kept, of_step, zeros)
         d_vector, d_states = of_step
         sums = DERIVATIVES[self.activation](step.vector) * d_vector
         for_weights = _compared(sums, trained.values)
@@ -228,7 +233,7 @@ class _Loop(NamedTuple):
             states.insert(0, own_states)
             gates.insert(0, own_gates)
         handed_on = (below, tuple(states))
-        if _is_there(kept):
+        if is_there(kept):
             handed_on = keras.tree.map_structure(ops.add, staying, handed_on)
         gradients = _Gradients(*handed_on, tuple(gates), sums, logits)
         return gradients, gradients
@@ -237,7 +242,7 @@ class _Loop(NamedTuple):
         self, kept: _Kept, before: tuple[States, ...], last: _Gradients, steps: _Gradients
     ) -> Trained:
         trained, given = self.trained, self.given
-        below = _shifted(trained.vector, kept.vector)
+        below = shifted(trained.vector, kept.vector)
         extra, weights = [], []
         for index, kind in enumerate(self.kinds):
             own, own_extra = kind.weight_gradients(
@@ -258,7 +263,7 @@ class _Loop(NamedTuple):
             _outer(logits, query),
             _outer(used, steps.sums),
             outer(query, steps.sums),
-            total(steps.sums) if _is_there(trained.bias) else (),
+            total(steps.sums) if is_there(trained.bias) else (),
             last.vector,
             last.states,
         )
@@ -279,18 +284,5 @@ def _outer(left: Tensor, right: Tensor) -> Tensor:
     return ops.matmul(ops.transpose(left, (1, 2, 0)), ops.transpose(right, (1, 0, 2)))
 
 
-def _shifted(start: Tensor, after: Tensor) -> Tensor:
-    """From what stands after every step, `(t, b, d)`, what stands before it."""
-    return ops.concatenate([start[None], after[:-1]], axis=0)
-
-
-def _is_there(tensor: Any) -> bool:
-    return not isinstance(tensor, tuple)
-
-
-def _where(kept: Tensor, new: Any, old: Any) -> Any:
-    return keras.tree.map_structure(lambda a, b: ops.where(kept > 0.5, a, b), new, old)
-
-
 def _times(tensor: Tensor, factors: Any) -> Tensor:
-    return tensor * ops.cast(factors, tensor.dtype) if _is_there(factors) else tensor
+    return tensor * ops.cast(factors, tensor.dtype) if is_there(factors) else tensor

@@ -2,11 +2,13 @@
 
 `advance` makes a step. `retreat` takes the gradient for the states after it to those before it and
 to what came from below, and hands out the gradient for the gates, `d_gates`, which is all that
-`weight_gradients` needs to make, of all steps at once, a few large products.
+`weight_gradients` needs to make, of all steps at once, a few large products. What comes from below
+is `None` for a cell whose whole input is projected before the loop.
 """
 
 from typing import Any, NamedTuple
 
+import keras
 from keras import ops
 
 from keras_luong.functional.tensors import float32_at_least, tanh
@@ -22,9 +24,9 @@ class LSTMWeights(NamedTuple):
 
 
 class GRUWeights(NamedTuple):
-    """`(below, 3 u)`, `(u, 3 u)` and `(3 u,)`; gates in the order z r g."""
+    """`(below, 3 u)` or `()`, `(u, 3 u)` and `(3 u,)`; gates in the order z r g."""
 
-    kernel: Tensor
+    kernel: Any
     recurrent_kernel: Tensor
     recurrent_bias: Tensor
 
@@ -44,11 +46,11 @@ class LSTM:
 
     @staticmethod
     def advance(
-        weights: LSTMWeights, extra: Tensor, below: Tensor, states: States
+        weights: LSTMWeights, extra: Tensor, below: Tensor | None, states: States
     ) -> tuple[States, Tensor]:
         """A step: `(states after it, gates (b, 4 u))`, with `extra` broadcast to `(b, 4 u)`."""
         h, c = states
-        logits = extra + ops.matmul(ops.concatenate([below, h], axis=-1), weights.kernel)
+        logits = extra + ops.matmul(_both(below, h), weights.kernel)
         i, f, g, o = ops.split(logits, 4, axis=-1)
         i, f, g, o = ops.sigmoid(i), ops.sigmoid(f), tanh(g), ops.sigmoid(o)
         c = f * c + i * g
@@ -57,7 +59,7 @@ class LSTM:
     @staticmethod
     def retreat(
         weights: LSTMWeights, gates: Tensor, before: States, after: States, gradient: States
-    ) -> tuple[Tensor, Tensor, States]:
+    ) -> tuple[Tensor, Tensor | None, States]:
         """`(d_gates (b, 4 u), d_below, gradient for the states before)`."""
         i, f, g, o = ops.split(gates, 4, axis=-1)
         d_h, d_c = gradient
@@ -74,15 +76,15 @@ class LSTM:
         )
         d_both = ops.matmul(d_gates, ops.transpose(weights.kernel))
         depth = weights.kernel.shape[0] - before[0].shape[-1]
-        return d_gates, d_both[:, :depth], (d_both[:, depth:], d_c * f)
+        d_below = d_both[:, :depth] if depth else None
+        return d_gates, d_below, (d_both[:, depth:], d_c * f)
 
     @staticmethod
     def weight_gradients(
-        weights: LSTMWeights, below: Tensor, before: States, d_gates: Tensor
+        weights: LSTMWeights, below: Tensor | None, before: States, d_gates: Tensor
     ) -> tuple[LSTMWeights, Tensor]:
         """Gradients for the weights and for `extra`, from tensors of all steps `(t, b, ...)`."""
-        both = ops.concatenate([below, before[0]], axis=-1)
-        return LSTMWeights(outer(both, d_gates)), d_gates
+        return LSTMWeights(outer(_both(below, before[0]), d_gates)), d_gates
 
 
 class GRU:
@@ -100,11 +102,12 @@ class GRU:
 
     @staticmethod
     def advance(
-        weights: GRUWeights, extra: Tensor, below: Tensor, states: States
+        weights: GRUWeights, extra: Tensor, below: Tensor | None, states: States
     ) -> tuple[States, Tensor]:
         """A step: `(states after it, gates (b, 4 u))`, `g'` the last of them."""
         (h,) = states
-        z, r, g = ops.split(extra + ops.matmul(below, weights.kernel), 3, axis=-1)
+        inputs = extra if below is None else extra + ops.matmul(below, weights.kernel)
+        z, r, g = ops.split(inputs, 3, axis=-1)
         own = ops.matmul(h, weights.recurrent_kernel) + weights.recurrent_bias
         own_z, own_r, own_g = ops.split(own, 3, axis=-1)
         z, r = ops.sigmoid(z + own_z), ops.sigmoid(r + own_r)
@@ -114,7 +117,7 @@ class GRU:
     @staticmethod
     def retreat(
         weights: GRUWeights, gates: Tensor, before: States, after: States, gradient: States
-    ) -> tuple[Tensor, Tensor, States]:
+    ) -> tuple[Tensor, Tensor | None, States]:
         """`(d_gates (b, 4 u), d_below, gradient for the state before)`."""
         z, r, g, own_g = ops.split(gates, 4, axis=-1)
         (d_h,) = gradient
@@ -123,18 +126,43 @@ class GRU:
         d_r = d_g * own_g * r * (1.0 - r)
         d_gates = ops.concatenate([d_z, d_r, d_g, d_g * r], axis=-1)
         d_inputs, d_own = _parts(d_gates)
-        d_below = ops.matmul(d_inputs, ops.transpose(weights.kernel))
+        d_below = None
+        if is_there(weights.kernel):
+            d_below = ops.matmul(d_inputs, ops.transpose(weights.kernel))
         d_before = d_h * z + ops.matmul(d_own, ops.transpose(weights.recurrent_kernel))
         return d_gates, d_below, (d_before,)
 
     @staticmethod
     def weight_gradients(
-        weights: GRUWeights, below: Tensor, before: States, d_gates: Tensor
+        weights: GRUWeights, below: Tensor | None, before: States, d_gates: Tensor
     ) -> tuple[GRUWeights, Tensor]:
         """Gradients for the weights and for `extra`, from tensors of all steps `(t, b, ...)`."""
         d_inputs, d_own = _parts(d_gates)
-        d_weights = GRUWeights(outer(below, d_inputs), outer(before[0], d_own), total(d_own))
-        return d_weights, d_inputs
+        d_kernel = () if below is None else outer(below, d_inputs)
+        return GRUWeights(d_kernel, outer(before[0], d_own), total(d_own)), d_inputs
+
+
+Kind = type[LSTM] | type[GRU]
+
+
+def is_there(tensor: Any) -> bool:
+    """Whether it is no `()`, which stands for a tensor that a loop does not have."""
+    return not isinstance(tensor, tuple)
+
+
+def where_kept(kept: Tensor, new: Any, old: Any) -> Any:
+    """Of two trees of `(b, ...)` the first where `kept (b, 1)` is above 0.5."""
+    return keras.tree.map_structure(lambda a, b: ops.where(kept > 0.5, a, b), new, old)
+
+
+def shifted(start: Tensor, after: Tensor) -> Tensor:
+    """From what stands after every step, `(t, b, d)`, what stands before it."""
+    return ops.concatenate([start[None], after[:-1]], axis=0)
+
+
+def no_gates(states: States) -> Tensor:
+    """Zeros like the gates of a cell with these states."""
+    return ops.concatenate([ops.zeros_like(states[0])] * 4, axis=-1)
 
 
 def outer(left: Tensor, right: Tensor) -> Tensor:
@@ -146,6 +174,10 @@ def outer(left: Tensor, right: Tensor) -> Tensor:
 def total(tensor: Tensor) -> Tensor:
     """`(t, b, d)` summed to `(d,)`: not in 16 bits, which count to 256."""
     return ops.cast(ops.sum(float32_at_least(tensor), axis=(0, 1)), tensor.dtype)
+
+
+def _both(below: Tensor | None, h: Tensor) -> Tensor:
+    return h if below is None else ops.concatenate([below, h], axis=-1)
 
 
 def _parts(d_gates: Tensor) -> tuple[Tensor, Tensor]:

@@ -5,6 +5,7 @@ from keras_luong.layers.attention_decoder import AttentionDecoder
 from keras_luong.layers.attention_decoder_cell import AttentionDecoderCell
 from keras_luong.layers.attention_vector import AttentionVector
 from keras_luong.layers.bahdanau_attention import BahdanauAttention
+from keras_luong.layers.fast_rnn import FastRNN
 from keras_luong.layers.luong_attention import LuongAttention
 from keras_luong.layers.monotonic_attention import MonotonicAttention
 from keras_luong.layers.multi_source_attention import MultiSourceAttention
@@ -19,6 +20,7 @@ __all__ = [
     "AttentionMemory",
     "AttentionVector",
     "BahdanauAttention",
+    "FastRNN",
     "LuongAttention",
     "MonotonicAttention",
     "MultiSourceAttention",

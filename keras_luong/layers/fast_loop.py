@@ -23,7 +23,7 @@ from keras_luong.layers.attention_decoder_cell import AttentionDecoderCell
 from keras_luong.layers.luong_attention import LuongAttention
 
 Tensor = Any
-_KINDS: dict[type, Kind] = {keras.layers.LSTMCell: LSTM, keras.layers.GRUCell: GRU}
+KINDS: dict[type, Kind] = {keras.layers.LSTMCell: LSTM, keras.layers.GRUCell: GRU}
 
 
 def is_fast(cell: AttentionDecoderCell) -> bool:
@@ -32,7 +32,7 @@ def is_fast(cell: AttentionDecoderCell) -> bool:
         cell.input_feeding
         and _is_fast_attention(cell.attention)
         and _is_fast_vector(cell.attention_vector)
-        and all(_is_fast_cell(one, cell.compute_dtype) for one in _cells(cell))
+        and all(is_fast_cell(one, cell.compute_dtype) for one in _cells(cell))
     )
 
 
@@ -51,9 +51,10 @@ def _is_fast_vector(vector: Any) -> bool:
     return is_plain and vector.activation in DERIVATIVES
 
 
-def _is_fast_cell(cell: Any, dtype: str) -> bool:
+def is_fast_cell(cell: Any, dtype: str) -> bool:
+    """Whether a recurrent cell is one that the fast loops know."""
     return (
-        type(cell) in _KINDS
+        type(cell) in KINDS
         and cell.activation is keras.activations.tanh
         and cell.recurrent_activation is keras.activations.sigmoid
         and cell.compute_dtype == dtype
@@ -92,19 +93,19 @@ def run_fast(
     kernel = ops.cast(cell.attention_vector.kernel, dtype)
     context_depth = kernel.shape[0] - cells[-1].units
     bias = cell.attention_vector.bias
-    extra = [_input_bias(one) for one in cells]
+    extra = [input_bias(one) for one in cells]
     extra[0] = project(sequences, ops.cast(cells[0].kernel, dtype)[:depth]) + extra[0]
     states = list(states)
     trained = Trained(
         extra=tuple(extra),
-        weights=tuple(_weights(one, 0 if index else depth) for index, one in enumerate(cells)),
+        weights=tuple(loop_weights(one, 0 if index else depth) for index, one in enumerate(cells)),
         keys=ops.cast(_scaled(memory.keys, cell.attention), dtype),
         values=ops.cast(project(memory.values, kernel[:context_depth]), dtype),
         query_kernel=kernel[context_depth:],
         bias=() if bias is None else ops.cast(bias, dtype),
         vector=ops.cast(states.pop(), dtype),
         states=tuple(
-            tuple(ops.cast(states.pop(0), dtype) for _ in range(_KINDS[type(one)].count))
+            tuple(ops.cast(states.pop(0), dtype) for _ in range(KINDS[type(one)].count))
             for one in cells
         ),
     )
@@ -115,7 +116,7 @@ def run_fast(
         below_factors=tuple(factors),
         score_factors=() if drop is None else ops.squeeze(drop, 1),
     )
-    kinds = tuple(_KINDS[type(one)] for one in cells)
+    kinds = tuple(KINDS[type(one)] for one in cells)
     vectors = decoder_loop(trained, given, kinds, cell.attention_vector.activation)
     return ops.transpose(vectors, (1, 0, 2))
 
@@ -132,15 +133,16 @@ def _dropout_factors(cell: Any, training: bool | None) -> Any:
     return cell.get_dropout_mask(None)
 
 
-def _input_bias(cell: Any) -> Any:
+def input_bias(cell: Any) -> Tensor:
+    """What a cell adds to its projected inputs."""
     if not cell.use_bias:
         return ops.zeros((cell.kernel.shape[-1],), cell.compute_dtype)
     bias = ops.cast(cell.bias, cell.compute_dtype)
     return bias[0] if isinstance(cell, keras.layers.GRUCell) else bias
 
 
-def _weights(cell: Any, inputs: int) -> LSTMWeights | GRUWeights:
-    """The weights of a step, without the rows of `inputs` that are projected before the loop."""
+def loop_weights(cell: Any, inputs: int) -> LSTMWeights | GRUWeights:
+    """The weights of a step, without the first `inputs` rows, projected before the loop."""
     dtype = cell.compute_dtype
     kernel = ops.cast(cell.kernel, dtype)[inputs:]
     recurrent = ops.cast(cell.recurrent_kernel, dtype)
@@ -149,7 +151,7 @@ def _weights(cell: Any, inputs: int) -> LSTMWeights | GRUWeights:
     bias = (
         ops.cast(cell.bias, dtype)[1] if cell.use_bias else ops.zeros((recurrent.shape[-1],), dtype)
     )
-    return GRUWeights(kernel, recurrent, bias)
+    return GRUWeights(kernel if kernel.shape[0] else (), recurrent, bias)
 
 
 def _scaled(keys: Tensor, attention: LuongAttention) -> Tensor:

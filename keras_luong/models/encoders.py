@@ -5,6 +5,8 @@ from typing import Any
 
 import keras
 
+from keras_luong.layers import FastRNN
+
 _CELLS = {"lstm": keras.layers.LSTMCell, "gru": keras.layers.GRUCell}
 
 
@@ -76,9 +78,7 @@ def rnn_encoder(
 def _layer(cell: str, units: int, bidirectional: bool, name: str) -> keras.layers.Layer:
     # `LSTM` and `GRU` may use cuDNN, which would switch XLA off for the whole model and put a GPU
     # kernel into the export; and their config does not keep `use_cudnn=False`.
-    layer = keras.layers.RNN(
-        _CELLS[cell](units), return_sequences=True, return_state=True, name=name
-    )
+    layer = FastRNN(_CELLS[cell](units), return_sequences=True, return_state=True, name=name)
     return keras.layers.Bidirectional(layer, name=f"both_{name}") if bidirectional else layer
 
 

@@ -1,0 +1,66 @@
+"""`FastRNN`: `keras.layers.RNN` with a loop of its own where it can have one."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_luong.functional import project, recurrent_loop, zero_masked
+from keras_luong.layers.fast_loop import KINDS, input_bias, is_fast_cell, loop_weights
+
+Tensor = Any
+
+
+@keras.saving.register_keras_serializable(package="keras_luong")
+class FastRNN(keras.layers.RNN):
+    """`keras.layers.RNN`, faster in training, with the same numbers.
+
+    For an `LSTMCell` or a `GRUCell` (`reset_after=True`) with tanh and sigmoid in their places and
+    no dropout, called without an initial state, inputs are projected before the loop, and the
+    gradient of the weights is one product after it. It can then be differentiated once. Whatever
+    else `keras.layers.RNN` takes runs as it does there.
+
+    Args:
+        cell: See `keras.layers.RNN`, as for all other arguments.
+
+    Example:
+
+    >>> import keras, numpy as np
+    >>> layer = FastRNN(keras.layers.LSTMCell(4), return_sequences=True)
+    >>> print(tuple(layer(np.ones((2, 3, 5))).shape))
+    (2, 3, 4)
+    """
+
+    def call(
+        self,
+        sequences: Tensor,
+        initial_state: Any = None,
+        mask: Tensor | None = None,
+        training: bool = False,
+    ) -> Any:
+        if initial_state is not None or not self._is_fast():
+            return super().call(sequences, initial_state, mask, training)
+        if self.go_backwards:
+            sequences = ops.flip(sequences, axis=1)
+            mask = None if mask is None else ops.flip(mask, axis=1)
+        states = self._states(sequences, mask)
+        outputs = states[0][-1]
+        if self.return_sequences:
+            outputs = ops.transpose(states[0], (1, 0, 2))
+            outputs = zero_masked(outputs, mask) if self.zero_output_for_mask else outputs
+        return (outputs, *(one[-1] for one in states)) if self.return_state else outputs
+
+    def _is_fast(self) -> bool:
+        is_plain = not (self.stateful or self.unroll)
+        return is_plain and is_fast_cell(self.cell, self.compute_dtype) and not self.cell.dropout
+
+    def _states(self, sequences: Tensor, mask: Tensor | None) -> tuple[Tensor, ...]:
+        """The states after every step, each `(t, b, u)`."""
+        dtype, cell = self.compute_dtype, self.cell
+        sequences = ops.transpose(ops.cast(sequences, dtype), (1, 0, 2))
+        kept = () if mask is None else ops.cast(ops.transpose(mask), dtype)[..., None]
+        extra = project(sequences, ops.cast(cell.kernel, dtype)) + input_bias(cell)
+        kind = KINDS[type(cell)]
+        zeros = ops.zeros((ops.shape(sequences)[1], cell.units), dtype)
+        weights = loop_weights(cell, cell.kernel.shape[0])
+        return recurrent_loop(extra, weights, (zeros,) * kind.count, kept, kind)
