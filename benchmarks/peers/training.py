@@ -31,6 +31,8 @@ OURS = {
     "ours": ("ours", "plain"),
     "ours, general loop, XLA": ("ours_general", "xla"),
     "ours, general loop": ("ours_general", "plain"),
+    "ours, bfloat16, XLA": ("ours", "xla", "mixed_bfloat16"),
+    "ours, bfloat16": ("ours", "plain", "mixed_bfloat16"),
     "naive cell, XLA": ("naive", "xla"),
     "naive cell": ("naive", "plain"),
     "no attention, XLA": ("no_attention", "xla"),
@@ -45,9 +47,8 @@ def start(name: str, weights: str, **environment: str) -> Worker:
         script = str(HERE / f"training_{name}.py")
         return Worker(environments.interpreter(name), script, weights, **environment)
     script = str(HERE / "training_ours.py")
-    model, compiler = OURS[name]
     environment["KERAS_BACKEND"] = "tensorflow"
-    return Worker(sys.executable, script, model, compiler, **environment)
+    return Worker(sys.executable, script, *OURS[name], **environment)
 
 
 def save_weights(path: str) -> None:

@@ -197,10 +197,20 @@ class _Loop(NamedTuple):
         vector, states = keras.tree.map_structure(ops.zeros_like, (trained.vector, trained.states))
         start = _Gradients(vector, states, self._no_gates(), vector, self._no_scores())
         xs = (upstream, kept, before, self.given.kept)
-        last, steps = ops.scan(self._retreat, start, xs, reverse=True)
+        pairs = zip(self.kinds, trained.weights, strict=True)
+        turned = tuple(kind.turned(weights) for kind, weights in pairs)
+        query_kernel = ops.transpose(trained.query_kernel)
+
+        def body(after: _Gradients, own: tuple) -> tuple[_Gradients, _Gradients]:
+            gradients = self._retreat(after, own, turned, query_kernel)
+            return gradients, gradients
+
+        last, steps = ops.scan(body, start, xs, reverse=True)
         return self._gathered(kept, before, last, steps)
 
-    def _retreat(self, after: _Gradients, own: tuple) -> tuple[_Gradients, _Gradients]:
+    def _retreat(
+        self, after: _Gradients, own: tuple, turned: tuple, query_kernel: Tensor
+    ) -> _Gradients:
         upstream, step, before, kept = own
         trained, factors = self.trained, self.given.below_factors
         of_step = (upstream + after.vector, after.states)
@@ -216,14 +226,14 @@ class _Loop(NamedTuple):
         logits = step.scores * (
             for_scores - ops.sum(step.scores * for_scores, axis=-1, keepdims=True)
         )
-        below = ops.matmul(sums, ops.transpose(trained.query_kernel))
+        below = ops.matmul(sums, query_kernel)
         below = below + _summed(ops.cast(logits, below.dtype), trained.keys)
         states: list[States] = []
         gates: list[Tensor] = []
         for index in reversed(range(len(self.kinds))):
             h, *rest = d_states[index]
             own_gates, below, own_states = self.kinds[index].retreat(
-                trained.weights[index],
+                turned[index],
                 step.gates[index],
                 before[index],
                 step.states[index],
@@ -235,8 +245,7 @@ class _Loop(NamedTuple):
         handed_on = (below, tuple(states))
         if is_there(kept):
             handed_on = keras.tree.map_structure(ops.add, staying, handed_on)
-        gradients = _Gradients(*handed_on, tuple(gates), sums, logits)
-        return gradients, gradients
+        return _Gradients(*handed_on, tuple(gates), sums, logits)
 
     def _gathered(
         self, kept: _Kept, before: tuple[States, ...], last: _Gradients, steps: _Gradients

@@ -76,6 +76,7 @@ def _backward(
 ) -> tuple:
     """Gradients for what is projected before the loop, the weights and the first states."""
     before = keras.tree.map_structure(shifted, states, steps.states)
+    turned: Any = kind.turned(weights)
     zeros = keras.tree.map_structure(ops.zeros_like, states)
     upstream = tuple(ops.split(upstream, kind.count, axis=-1))
 
@@ -83,7 +84,7 @@ def _backward(
         upstream, step, before, kept = own
         reaching = keras.tree.map_structure(ops.add, after.states, upstream)
         of_step = where_kept(kept, reaching, zeros) if is_there(kept) else reaching
-        gates, _, handed_on = kind.retreat(weights, step.gates, before, step.states, of_step)
+        gates, _, handed_on = kind.retreat(turned, step.gates, before, step.states, of_step)
         if is_there(kept):
             # A step that is not kept hands on what reaches it.
             handed_on = keras.tree.map_structure(
