@@ -18,6 +18,7 @@ from keras_luong.functional.recurrent_cells import (
     is_there,
     no_gates,
     outer,
+    scan,
     shifted,
     total,
     where_kept,
@@ -151,7 +152,7 @@ class _Loop(NamedTuple):
                 after = after._replace(vector=vector, states=states)
             return after, after
 
-        _, kept = ops.scan(body, start, (trained.extra[0], self.given.kept))
+        _, kept = scan(body, start, (trained.extra[0], self.given.kept))
         return kept
 
     def _advance(self, before: _Kept, extra: Tensor) -> _Kept:
@@ -205,7 +206,7 @@ class _Loop(NamedTuple):
             gradients = self._retreat(after, own, turned, query_kernel)
             return gradients, gradients
 
-        last, steps = ops.scan(body, start, xs, reverse=True)
+        last, steps = scan(body, start, xs, reverse=True)
         return self._gathered(kept, before, last, steps)
 
     def _retreat(

@@ -8,6 +8,7 @@ TensorFlow, and a fifth more under XLA. What comes from below
 is `None` for a cell whose whole input is projected before the loop.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import keras
@@ -164,6 +165,20 @@ def is_there(tensor: Any) -> bool:
 def where_kept(kept: Tensor, new: Any, old: Any) -> Any:
     """Of two trees of `(b, ...)` the first where `kept (b, 1)` is above 0.5."""
     return keras.tree.map_structure(lambda a, b: ops.where(kept > 0.5, a, b), new, old)
+
+
+def scan(body: Callable, start: Any, sequences: Any, reverse: bool = False) -> tuple:
+    """`ops.scan` over the first axis of a tree of tensors `(t, b, ...)`.
+
+    Over indices, since on TensorFlow `ops.scan` fails where it gets several sequences of a length
+    that is unknown while tracing.
+    """
+    length = ops.shape(keras.tree.flatten(sequences)[0])[0]
+
+    def at(carry: Any, index: Tensor) -> tuple:
+        return body(carry, keras.tree.map_structure(lambda one: one[index], sequences))
+
+    return ops.scan(at, start, ops.arange(length, dtype="int32"), reverse=reverse)
 
 
 def shifted(start: Tensor, after: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from keras_luong.functional.recurrent_cells import (
     States,
     is_there,
     no_gates,
+    scan,
     shifted,
     where_kept,
 )
@@ -68,7 +69,7 @@ def _forward(extra: Tensor, weights: Any, states: States, kept: Any, kind: Kind)
         states = where_kept(kept, states, before.states) if is_there(kept) else states
         return _Step(states, gates), _Step(states, gates)
 
-    return ops.scan(body, _Step(states, no_gates(states)), (extra, kept))[1]
+    return scan(body, _Step(states, no_gates(states)), (extra, kept))[1]
 
 
 def _backward(
@@ -93,6 +94,6 @@ def _backward(
         return _Step(handed_on, gates), _Step(handed_on, gates)
 
     start = _Step(zeros, no_gates(states))
-    last, gradients = ops.scan(body, start, (upstream, steps, before, kept), reverse=True)
+    last, gradients = scan(body, start, (upstream, steps, before, kept), reverse=True)
     d_weights, d_extra = kind.weight_gradients(weights, None, before, gradients.gates)
     return d_extra, d_weights, last.states
