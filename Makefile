@@ -20,7 +20,7 @@ pytest = $(1)/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-torch test-all doctest lint format types wheel wheel-check bench-search clean
+.PHONY: help demo test test-torch test-all doctest lint format types wheel wheel-check bench-search bench-training clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /|/' | awk -F'|' '{ printf "%-12s %s\n", $$1, $$2 }'
@@ -64,6 +64,9 @@ bench-search: $(VENV)/.test  ## Time the searches beside tfa's and torch's; MULT
 	@if [ -n "$(MULTI30K)" ]; then echo; \
 		KERAS_BACKEND=tensorflow $(VENV)/bin/python benchmarks/peers/translation.py "$(MULTI30K)"; \
 	else echo "MULTI30K=folder adds the real job."; fi
+
+bench-training: $(VENV)/.test  ## Time a training step beside tfa's, torch's and plain Keras'
+	KERAS_BACKEND=tensorflow $(VENV)/bin/python benchmarks/peers/training.py
 
 clean:  ## Remove the environments, caches and built archives; trained models stay
 	rm -rf $(VENV) $(VENV_TORCH) dist build .mypy_cache .pytest_cache .ruff_cache

@@ -25,6 +25,7 @@ the candidates weigh next to nothing: what is left is the state of the search.
 """
 
 import argparse
+import json
 import os
 import statistics
 import sys
@@ -130,7 +131,8 @@ def print_memory(folder: str) -> None:
     print("\n| peak above idle, MB | ours / tfa | ours | tfa | torch |")
     print("|---|---|---|---|---|")
     for vocabulary in (work.VOCABULARY, SMALL_VOCABULARY):
-        environment = {**work.EXACT_MEMORY, "FORCED_VOCABULARY": str(vocabulary)}
+        sizes = json.dumps({"vocabulary": vocabulary})
+        environment = {**work.EXACT_MEMORY, "WORK_SIZES": sizes}
         weights = f"{folder}/weights_{vocabulary}.npz"
         with start("ours", weights, **environment) as worker:
             worker.ask("describe", weights=weights)

@@ -1,4 +1,4 @@
-"""A real job: all sentences of Multi30k's test set, ours beside Joey NMT 2.3, beam 5.
+"""A real job: all sentences of Multi30k's test set, ours beside tfa and Joey NMT 2.3, beam 5.
 
     KERAS_BACKEND=tensorflow python benchmarks/peers/translation.py MULTI30K \
         [--translator FOLDER | --work FOLDER] [--rounds 3]
@@ -12,7 +12,10 @@ same joint vocabulary and sizes (`joey_config.py` says what stays different) and
 for `--joey-minutes`. Both trainings happen once: models, text files and Joey's environment stand
 outside the tree (see `environments.py`), under `multi30k`. `--train-only` ends there.
 
-Then both translate the whole test set, texts in, texts out, in interleaved rounds, in processes
+tfa's `BeamSearchDecoder` gets our trained weights, and ids instead of texts, in batches of similar
+length that were padded before: its time is the search alone.
+
+Then all translate the whole test set, texts in, texts out, in interleaved rounds, in processes
 that stay alive. Their translations have lengths of their own: what is compared is milliseconds an
 output token, the end token included, the lengths beside it. Ours sorts sentences by length by
 itself; Joey's `predict` takes them as they come, and a second row hands it the sentences sorted.
@@ -28,6 +31,7 @@ from pathlib import Path
 
 import environments
 import sacrebleu
+import work
 from joey_config import joey_config
 from worker import Worker
 
@@ -125,10 +129,50 @@ def train_joey(options: argparse.Namespace, config: Path) -> None:
     _run([environments.interpreter("joey"), script, "train", str(config), seconds])
 
 
+def start_tfa(options: argparse.Namespace, ours: Worker, folder: Path, max_length: int) -> Worker:
+    """Tfa with our weights, which translates into at most that many tokens."""
+    weights = str(folder / "weights.npz")
+    sizes = {**ours.ask("save_weights", path=weights), "steps": max_length + 1}
+    if options.beam_width != work.BEAM_WIDTH or options.alpha:
+        raise SystemExit(f"tfa runs with a beam of {work.BEAM_WIDTH} and no length penalty.")
+    script = str(HERE / "translation_tfa.py")
+    python = environments.interpreter("tfa")
+    return Worker(python, script, weights, WORK_SIZES=json.dumps(sizes))
+
+
+class Ordered:
+    """tfa's end: sorts and pads ids, and puts what comes back into the order of the sentences."""
+
+    def __init__(self, tfa: Worker, ours: Worker, sources: list[str], batch_size: int) -> None:
+        self.tfa, self.ours = tfa, ours
+        ids = ours.ask("source_ids", texts=sources)
+        self.order = sorted(range(len(ids)), key=lambda index: len(ids[index]))
+        ordered = [ids[index] for index in self.order]
+        groups = [ordered[start : start + batch_size] for start in range(0, len(ids), batch_size)]
+        self.batches = [_padded(group) for group in groups]
+
+    def translate(self, batches: int | None = None) -> dict:
+        found = self.tfa.ask("translate", batches=self.batches[:batches])
+        rows = dict(zip(self.order, found["ids"], strict=False))
+        ids = [rows[index] for index in sorted(rows)]
+        lengths = [len(row) for row in ids]
+        return {
+            "seconds": found["seconds"],
+            "lengths": lengths,
+            "texts": self.ours.ask("texts_of", ids=ids),
+        }
+
+
+def _padded(rows: list[list[int]]) -> list[list[int]]:
+    longest = max(map(len, rows))
+    return [row + [work.PADDING_ID] * (longest - len(row)) for row in rows]
+
+
 def measure(
     options: argparse.Namespace,
     ours: Worker,
     joey: Worker,
+    tfa: Ordered,
     sources: list[str],
     max_length: int,
 ) -> dict[str, list[dict]]:
@@ -143,9 +187,11 @@ def measure(
 
     ours.ask("translate", texts=sources[:WARM_UP], **same)
     ask_joey(as_given[:WARM_UP])
-    results: dict[str, list[dict]] = {"ours": [], "Joey": [], "Joey, sorted": []}
+    tfa.translate(1)
+    results: dict[str, list[dict]] = {"ours": [], "tfa": [], "Joey": [], "Joey, sorted": []}
     for _ in range(options.rounds):
         results["ours"].append(ours.ask("translate", texts=sources, **same))
+        results["tfa"].append(tfa.translate())
         results["Joey"].append(ask_joey(as_given))
         results["Joey, sorted"].append(ask_joey(by_length))
     return results
@@ -192,15 +238,17 @@ def main() -> None:
             return
         script = str(HERE / "translation_joey.py")
         with Worker(environments.interpreter("joey"), script, "serve", str(config)) as joey:
-            for name, one in (("ours", described), ("Joey", joey.ask("describe"))):
-                print(f"{name}: {one['versions']}, {one['parameters']:,} weights")
-            folder = config.parent
+            folder, max_length = config.parent, described["max_length"]
             sources, targets = (
                 (folder / f"test.{suffix}").read_text(encoding="utf-8").splitlines()
                 for suffix in ("source", "target")
             )
-            results = measure(options, ours, joey, sources, described["max_length"])
-            print_table(results, targets)
+            with start_tfa(options, ours, folder, max_length) as worker:
+                tfa = Ordered(worker, ours, sources, options.batch_size)
+                peers = {"ours": described, "tfa": worker.ask("describe")}
+                for name, one in {**peers, "Joey": joey.ask("describe")}.items():
+                    print(f"{name}: {one['versions']}, {one['parameters']:,} weights")
+                print_table(measure(options, ours, joey, tfa, sources, max_length), targets)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import keras
 import tensorflow as tf
+import work
+from forced_ours import save_weights
 from sentencepiece import SentencePieceProcessor
 from worker import serve
 
@@ -100,6 +102,25 @@ class Translation:
         processor = SentencePieceProcessor(model_proto=source.model)
         return [processor.id_to_piece(index) for index in range(source.vocabulary_size)]
 
+    def save_weights(self, path: str) -> dict:
+        """For tfa, which takes them over; says how large the model is."""
+        model = self.translator.model
+        save_weights(model, path)
+        return {
+            "vocabulary": model.vocabulary_size,
+            "embedding": model.target_embedding.output_dim,
+            "encoder_units": model.encoder.get_layer("both_lstm_0").forward_layer.cell.units,
+            "units": model.decoder.cell.units,
+        }
+
+    def source_ids(self, texts: list[str]) -> list[list[int]]:
+        processor = SentencePieceProcessor(model_proto=self.translator.source_tokenizer.model)
+        return [[*processor.encode(text), work.END_ID] for text in texts]
+
+    def texts_of(self, ids: list[list[int]]) -> list[str]:
+        processor = SentencePieceProcessor(model_proto=self.translator.target_tokenizer.model)
+        return [processor.decode([one for one in row if one != work.END_ID]) for row in ids]
+
     def translate(self, texts: list[str], beam_width: int, batch_size: int, alpha: float) -> dict:
         """Times `explain`: texts in, texts out, with their tokens, scores and attention."""
         penalty = {"length_penalty": "gnmt", "alpha": alpha} if alpha > 0 else {}
@@ -124,7 +145,7 @@ def main() -> None:
         train(json.loads(argument))
         return
     translation = Translation(argument)
-    names = ("describe", "save_vocabulary", "translate")
+    names = ("describe", "save_vocabulary", "save_weights", "source_ids", "texts_of", "translate")
     serve({name: getattr(translation, name) for name in names})
 
 

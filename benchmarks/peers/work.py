@@ -1,6 +1,7 @@
 """The common work, the same for every peer. Only the standard library."""
 
 import ctypes
+import json
 import os
 import random
 import statistics
@@ -8,15 +9,17 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-VOCABULARY = int(os.environ.get("FORCED_VOCABULARY", 8000))
-EMBEDDING = 256
-ENCODER_UNITS = 256  # each way
-UNITS = 512  # of the decoder, its attention and its attention vector
+# Other sizes come as JSON in the environment.
+_SIZES = json.loads(os.environ.get("WORK_SIZES", "{}"))
+VOCABULARY = _SIZES.get("vocabulary", 8000)
+EMBEDDING = _SIZES.get("embedding", 256)
+ENCODER_UNITS = _SIZES.get("encoder_units", 256)  # each way
+UNITS = _SIZES.get("units", 512)  # of the decoder, its attention and its attention vector
 BATCH = 32
 TRAINING_BATCH = 64
 SOURCE_LENGTH = 30
 BEAM_WIDTH = 5
-STEPS = 30
+STEPS = _SIZES.get("steps", 30)
 PADDING_ID, START_ID, END_ID = 0, 2, 3
 # Environment variables under which blocks of 64 kB and more go back to the system when freed:
 # glibc's own threshold grows with use, and under oneDNN TensorFlow keeps what it ever had.

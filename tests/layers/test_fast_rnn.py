@@ -161,3 +161,30 @@ def test_config():
 def test_saved_and_loaded(tmp_path):
     layer = FastRNN(GRUCell(UNITS), return_sequences=True)
     check_saved(layer, {"sequences": np.ones((BATCH, STEPS, DEPTH), "float32")}, tmp_path)
+
+
+def test_lengths_unknown_while_tracing():
+    """`ops.scan` on TensorFlow fails on several sequences of such a length."""
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("only TensorFlow traces for shapes that it does not know")
+    import tensorflow as tf
+
+    layer = built(FastRNN(GRUCell(UNITS), return_sequences=True))
+    specs = [tf.TensorSpec((None, None, DEPTH), "float32"), tf.TensorSpec((None, None), "bool")]
+
+    @tf.function(input_signature=specs)
+    def outputs_and_gradient(sequences, mask):
+        with tf.GradientTape() as tape:
+            outputs = layer(sequences, mask=mask)
+        return outputs, tape.gradient(outputs, layer.cell.kernel.value)
+
+    for steps in (STEPS, STEPS + 2):
+        mask = ragged_mask((5, 4, 2, 0), steps)
+        numbers = np.random.default_rng(steps).normal(size=(BATCH, steps, DEPTH))
+        sequences = tf.constant(numbers, "float32")
+        found, gradient = outputs_and_gradient(sequences, mask)
+        with tf.GradientTape() as tape:
+            expected = layer(sequences, mask=mask)
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+        eager = tape.gradient(expected, layer.cell.kernel.value)
+        np.testing.assert_allclose(gradient, eager, atol=1e-5)
