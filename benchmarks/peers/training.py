@@ -1,15 +1,17 @@
 """A training step of the common work: ours beside TensorFlow Addons', torch's and plain Keras'.
 
-    KERAS_BACKEND=tensorflow python benchmarks/peers/training.py [--rounds 15] [--only NAME ...]
+    KERAS_BACKEND=tensorflow python benchmarks/peers/training.py [--rounds 15] [--only NAME ...] \
+        [--memory]
 
 Batch 64, 30 + 30 tokens with padding, vocabulary 8000, embedding 256, bidirectional LSTM encoder
 2 x 256, LSTM decoder 512, general score, attention vector 512, input feeding, Adam with clipping,
 float32. Peers: tfa's `AttentionWrapper` in a `tf.function`; eager torch with fused Adam; a cell as
 a Keras user writes it inside `keras.layers.RNN`; and the same model without any attention, in plain
 Keras. Ours and Keras' run through `train_on_batch`, with XLA and without. Each runs in a process
-that stays alive; times are medians of interleaved rounds, and behind a ratio stand the quartiles of
-the rounds' ratios. "products" are the matrix products of a step, 99 GFLOP, at the rate that one
-of them (1920 x 512 x 8000) has in the same rounds.
+that stays alive; ratios are medians of those of interleaved rounds, their quartiles behind them.
+
+`--memory` adds the peak memory of a step in a fresh process above what it holds between steps,
+weights and the optimizer's state not included, with allocators that give back what is freed.
 
 Run it on a machine that does nothing else.
 """
@@ -23,6 +25,7 @@ import time
 from pathlib import Path
 
 import environments
+import work
 from worker import Worker
 
 HERE = Path(__file__).parent
@@ -76,12 +79,21 @@ def ratio(times: dict[str, list[float]], name: str, peer: str) -> str:
     return f"{middle:.2f} ({low:.2f}-{high:.2f})"
 
 
+def print_memory(names: list[str], weights: str) -> None:
+    print("\n| | peak above idle, MB |")
+    print("|---|---|")
+    for name in names:
+        with start(name, weights, **work.EXACT_MEMORY) as worker:
+            print(f"| {name} | {worker.ask('memory'):.0f} |", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rounds", type=int, default=15, help="(%(default)s)")
     parser.add_argument("--only", nargs="+", choices=[*OURS, *PEERS], default=[*OURS, *PEERS])
+    parser.add_argument("--memory", action="store_true", help="measure the memory of a step too")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         weights = os.path.join(folder, "weights.npz")
@@ -103,6 +115,8 @@ def main() -> None:
             print("| " + " | ".join([name, *cells]) + " |")
         for worker in workers.values():
             worker.close()
+        if options.memory:
+            print_memory(options.only, weights)
 
 
 if __name__ == "__main__":

@@ -248,7 +248,10 @@ def main() -> None:
                 peers = {"ours": described, "tfa": worker.ask("describe")}
                 for name, one in {**peers, "Joey": joey.ask("describe")}.items():
                     print(f"{name}: {one['versions']}, {one['parameters']:,} weights")
-                print_table(measure(options, ours, joey, tfa, sources, max_length), targets)
+                results = measure(options, ours, joey, tfa, sources, max_length)
+                print_table(results, targets)
+                texts = zip(results["ours"][0]["texts"], results["tfa"][0]["texts"], strict=True)
+                print(f"tfa writes {sum(one == other for one, other in texts)} of our translations")
 
 
 if __name__ == "__main__":
