@@ -33,6 +33,11 @@ def compiled(
     return _COMPILERS[keras.backend.backend()](model, function, arguments)
 
 
+def has_dynamic_shapes() -> bool:
+    """Whether in what is compiled here the size of a batch may change while it runs."""
+    return keras.backend.backend() != "jax"
+
+
 def _tensorflow(model: Any, function: Callable, arguments: Sequence[Argument]) -> Callable:
     import tensorflow as tf
 

@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_luong.ids import END_ID, PADDING_ID, START_ID
-from keras_luong.models.compiled import Argument, compiled
+from keras_luong.models.compiled import Argument, compiled, has_dynamic_shapes
 from keras_luong.search import Request, Search, SearchResult, search_of
 
 Tensor = Any
@@ -106,6 +106,7 @@ class Generation:
         max_length: int,
         start_id: int = START_ID,
         end_id: int = END_ID,
+        shrinks: bool = False,
         **inputs: Tensor,
     ) -> SearchResult:
         """`generate` without compilation and checks, to be part of a graph of your own.
@@ -116,6 +117,8 @@ class Generation:
             max_length: As in `generate`.
             start_id: As in `generate`.
             end_id: As in `generate`.
+            shrinks: Whether sentences that are done leave the batch, which a graph must bear: not
+                on JAX, and on TensorFlow without XLA, for a batch of unknown size.
             **inputs: `prefix`, `constraints`, `alpha` and `seed` of `generate`, as tensors that
                 lead with b.
 
@@ -131,6 +134,7 @@ class Generation:
             end_id=end_id,
             max_length=max_length,
             source_mask=ops.not_equal(source, PADDING_ID),
+            shrinks=shrinks,
             **inputs,
         )
 
@@ -150,7 +154,9 @@ class Generation:
 
             def run(source: Tensor, *inputs: Tensor) -> SearchResult:
                 named = dict(zip(given, inputs, strict=True))
-                return self.run_search(source, search, max_length, start_id, end_id, **named)
+                return self.run_search(
+                    source, search, max_length, start_id, end_id, has_dynamic_shapes(), **named
+                )
 
             everything = [Argument((None, None), "int32"), *arguments.values()]
             self._searches[key] = compiled(self, run, everything)

@@ -70,6 +70,8 @@ class BeamSearch(Search):
         constraints: int32 `(b, c, l)`: c phrases of at most l tokens that must appear, below 0
             after their end. They may overlap.
         alpha: `(b,)`, exponents in the place of that of the search.
+        shrinks: Whether sentences that are done leave the batch, which saves time where its size
+            may change from step to step: not on JAX, nor under XLA.
 
     Returns:
         A `SearchResult` of `n_best` hypotheses a sentence, best first.

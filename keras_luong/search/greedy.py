@@ -32,6 +32,8 @@ class GreedySearch(Search):
         max_length: The most tokens to generate, the end token included.
         source_mask: Boolean `(b, s)`, for `max_length_factor`.
         prefix: int32 `(b, p)`, what hypotheses must begin with, below 0 where nothing is forced.
+        shrinks: Whether sentences that are done leave the batch, which saves time where its size
+            may change from step to step: not on JAX, nor under XLA.
 
     Returns:
         A `SearchResult` with one hypothesis a sentence.

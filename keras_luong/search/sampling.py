@@ -45,6 +45,8 @@ class SamplingSearch(Search):
         source_mask: Boolean `(b, s)`, for `max_length_factor`.
         prefix: int32 `(b, p)`, what hypotheses must begin with, below 0 where nothing is forced.
         seed: int32 `(b,)`, one of each sentence; or a number, to which a sentence's place is added.
+        shrinks: Whether sentences that are done leave the batch, which saves time where its size
+            may change from step to step: not on JAX, nor under XLA.
 
     Returns:
         A `SearchResult` with `num_samples` hypotheses a sentence.

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from numbers import Integral
 from typing import Any, ClassVar, NamedTuple
 
-import keras
 from keras import ops
 
 from keras_luong.functional import float32_at_least
@@ -20,6 +19,7 @@ from keras_luong.search.hypotheses import (
 )
 from keras_luong.search.request import Request
 from keras_luong.search.result import SearchResult
+from keras_luong.search.shrinking import all_along, shrinking
 
 Tensor = Any
 Step = Callable[[Tensor, Any, Any], tuple]
@@ -140,6 +140,7 @@ class Search:
         constraints: Tensor | None = None,
         alpha: Tensor | None = None,
         seed: Any = None,
+        shrinks: bool = False,
     ) -> SearchResult:
         request = Request(end_id, max_length, source_mask, prefix, constraints, alpha, seed)
         request.check(self)
@@ -148,22 +149,12 @@ class Search:
         # The first step runs before the loop, so that the loop knows the shapes it carries.
         first = ops.convert_to_tensor(0, "int32")
         hypotheses = self._advanced(first, hypotheses, step, shared, request)
-        variables, structure = tuple(keras.tree.flatten(hypotheses)), hypotheses
 
-        def packed(variables: tuple) -> Hypotheses:
-            return keras.tree.pack_sequence_as(structure, list(variables))
+        def advance(t: Tensor, hypotheses: Hypotheses, shared: Any, own: Request) -> Hypotheses:
+            return self._advanced(t, hypotheses, step, shared, own)
 
-        def is_running(t: Tensor, variables: tuple) -> Tensor:
-            return ops.logical_not(ops.all(packed(variables).is_done))
-
-        def body(t: Tensor, variables: tuple) -> tuple:
-            after = self._advanced(t, packed(variables), step, shared, request)
-            return t + 1, tuple(keras.tree.flatten(after))
-
-        _, variables = ops.while_loop(
-            is_running, body, (first + 1, variables), maximum_iterations=max_length - 1
-        )
-        return best(packed(variables), self.count)
+        run = shrinking if shrinks else all_along
+        return best(run(advance, first + 1, hypotheses, shared, request), self.count)
 
     def _advanced(
         self, t: Any, hypotheses: Hypotheses, step: Step, shared: Any, request: Request

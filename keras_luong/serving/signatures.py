@@ -88,7 +88,7 @@ class TextModel(NamedTuple):
         """Source ids, and what a search makes of them."""
         source = read_source(self.source_tokenizer, texts, self.source_limit)
         result = self.model.run_search(
-            source, search, self.max_length + 1, START_ID, END_ID, **inputs
+            source, search, self.max_length + 1, START_ID, END_ID, shrinks=True, **inputs
         )
         return source, result
 
