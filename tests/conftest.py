@@ -23,6 +23,29 @@ if keras.config.backend() != "tensorflow":
     ]
 
 
+def pytest_runtest_teardown(nextitem):
+    """Makes JAX forget what it compiled before the process has no room left for more of it.
+
+    Each program takes several mappings of memory, of which Linux gives a process 65,530. What comes
+    after them is a segmentation fault in the compiler.
+    """
+    if keras.config.backend() != "jax":
+        return
+    global _since
+    _since += 1
+    maps = Path("/proc/self/maps")
+    if _since < _CHECKED_EVERY or not maps.exists():
+        return
+    _since = 0
+    if maps.read_bytes().count(b"\n") > _MANY_MAPPINGS:
+        import jax
+
+        jax.clear_caches()
+
+
+_since, _CHECKED_EVERY, _MANY_MAPPINGS = 0, 20, 20_000
+
+
 @pytest.fixture(autouse=True)
 def same_start():
     """Fixes the seeds before a test, and gives back the precision that it found."""
