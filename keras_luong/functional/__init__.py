@@ -12,6 +12,7 @@ Reference:
 from keras_luong.functional.coverage import coverage_loss
 from keras_luong.functional.decoder_loop import DERIVATIVES, Given, Trained, decoder_loop
 from keras_luong.functional.long_attention import is_long, long_attention
+from keras_luong.functional.loop_tools import is_there
 from keras_luong.functional.monotonic import MONOTONIC_MODES, monotonic_scores
 from keras_luong.functional.probabilities import (
     PROBABILITY_FNS,
@@ -58,6 +59,7 @@ __all__ = [
     "gaussian",
     "in_window",
     "is_long",
+    "is_there",
     "location_logits",
     "long_attention",
     "masked_hardmax",

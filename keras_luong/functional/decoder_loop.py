@@ -11,18 +11,16 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
-from keras_luong.functional.probabilities import masked_softmax
-from keras_luong.functional.recurrent_cells import (
-    Kind,
-    States,
+from keras_luong.functional.loop_tools import (
     is_there,
-    no_gates,
     outer,
     scan,
     shifted,
     total,
     where_kept,
 )
+from keras_luong.functional.probabilities import masked_softmax
+from keras_luong.functional.recurrent_cells import Kind, States, no_gates
 from keras_luong.functional.tensors import activate, float32_at_least, zero_masked
 
 Tensor = Any

@@ -9,15 +9,8 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
-from keras_luong.functional.recurrent_cells import (
-    Kind,
-    States,
-    is_there,
-    no_gates,
-    scan,
-    shifted,
-    where_kept,
-)
+from keras_luong.functional.loop_tools import is_there, scan, shifted, where_kept
+from keras_luong.functional.recurrent_cells import Kind, States, no_gates
 
 Tensor = Any
 

@@ -177,7 +177,7 @@ class AttentionDecoder(keras.layers.Layer):
         training: bool | None,
     ) -> tuple[Tensor, None, list[Tensor]]:
         vectors = run_fast(self.cell, sequences, memory, states, mask, training)
-        return vectors, None, states
+        return ops.cast(vectors, self.compute_dtype), None, states
 
     def _feeding_input(
         self,

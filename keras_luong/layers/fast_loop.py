@@ -16,6 +16,7 @@ from keras_luong.functional import (
     Trained,
     decoder_loop,
     float32_at_least,
+    is_there,
     project,
 )
 from keras_luong.layers.attention import AttentionMemory
@@ -30,19 +31,20 @@ def is_fast(cell: AttentionDecoderCell) -> bool:
     """Whether a decoder's cell is one that the fast loop knows."""
     return (
         cell.input_feeding
-        and _is_fast_attention(cell.attention)
+        and _is_fast_attention(cell.attention, cell.compute_dtype)
         and _is_fast_vector(cell.attention_vector)
         and all(is_fast_cell(one, cell.compute_dtype) for one in _cells(cell))
     )
 
 
-def _is_fast_attention(attention: Any) -> bool:
+def _is_fast_attention(attention: Any, dtype: str) -> bool:
     # A subclass may compute something else.
     return (
         type(attention) is LuongAttention
         and attention.score_mode in ("dot", "general")
         and attention.window == "global"
         and attention.probability_fn == "softmax"
+        and attention.compute_dtype == dtype
     )
 
 
@@ -58,8 +60,8 @@ def is_fast_cell(cell: Any, dtype: str) -> bool:
         and cell.activation is keras.activations.tanh
         and cell.recurrent_activation is keras.activations.sigmoid
         and cell.compute_dtype == dtype
-        # `implementation=1` draws a mask for each gate.
         and not cell.recurrent_dropout
+        # `implementation=1` draws a mask for each gate.
         and not (cell.dropout and cell.implementation == 1)
         and getattr(cell, "reset_after", True)
     )
@@ -88,7 +90,7 @@ def run_fast(
     sequences = ops.transpose(ops.cast(sequences, dtype), (1, 0, 2))
     factors = [_dropout_factors(one, training) for one in cells]
     depth = sequences.shape[-1]
-    if not isinstance(factors[0], tuple):
+    if is_there(factors[0]):
         sequences, factors[0] = sequences * factors[0][:, :depth], factors[0][:, depth:]
     kernel = ops.cast(cell.attention_vector.kernel, dtype)
     context_depth = kernel.shape[0] - cells[-1].units

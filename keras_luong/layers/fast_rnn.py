@@ -57,7 +57,9 @@ class FastRNN(keras.layers.RNN):
     def _states(self, sequences: Tensor, mask: Tensor | None) -> tuple[Tensor, ...]:
         """The states after every step, each `(t, b, u)`."""
         dtype, cell = self.compute_dtype, self.cell
-        sequences = ops.transpose(ops.cast(sequences, dtype), (1, 0, 2))
+        # What padding holds must not reach the gradient: 0 times a NaN is a NaN.
+        sequences = zero_masked(ops.cast(sequences, dtype), mask)
+        sequences = ops.transpose(sequences, (1, 0, 2))
         kept = () if mask is None else ops.cast(ops.transpose(mask), dtype)[..., None]
         extra = project(sequences, ops.cast(cell.kernel, dtype)) + input_bias(cell)
         kind = KINDS[type(cell)]

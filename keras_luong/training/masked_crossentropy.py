@@ -25,7 +25,8 @@ class MaskedCrossentropy(keras.losses.Loss):
     logits changes nothing. What the logits hold at padding never matters, not even NaN. An id that
     is no row of the vocabulary makes the loss NaN, on every device.
 
-    Softmax and sums are computed in float32 at least; float64 logits stay float64.
+    Softmax and sums are computed in float32 at least; float64 logits stay float64. The loss can be
+    differentiated once.
 
     Args:
         label_smoothing: Share of the probability spread evenly over the vocabulary, in `[0, 1)`.

@@ -61,6 +61,7 @@ GENERAL = {
         {},
     ),
     "another precision": lambda: (LSTMCell(UNITS, dtype="mixed_bfloat16"), {}, {}),
+    "another precision of the scores": lambda: (LSTMCell(UNITS), {"dtype": "mixed_bfloat16"}, {}),
     "another score": lambda: (LSTMCell(UNITS), {"score_mode": "concat"}, {}),
     "a window": lambda: (LSTMCell(UNITS), {"window": "local_p"}, {}),
     "no softmax": lambda: (LSTMCell(UNITS), {"probability_fn": "sparsemax"}, {}),
@@ -175,6 +176,17 @@ def test_16_bits_lose_about_as_much_as_in_the_general_loop(policy, monkeypatch):
     lost = [(np.abs(a - c).mean(), np.abs(b - c).mean()) for a, b, c in pairs]
     # Single roundings fall differently: over seeds the ratio lies between 0.8 and 1.8.
     assert sum(one for one, _ in lost) < 2.5 * sum(other for _, other in lost)
+
+
+@pytest.mark.skipif(why_not("float32") is not None, reason="float64 alone is tested")
+def test_vectors_have_the_precision_of_the_decoder():
+    def make():
+        # Of 16 bits each, inside a decoder of 32.
+        low = {"dtype": "mixed_bfloat16"}
+        return LSTMCell(UNITS, **low), low, low
+
+    decoder = decoder_of(make)
+    assert keras.backend.standardize_dtype(called(decoder).dtype) == decoder.compute_dtype
 
 
 def spied(monkeypatch):

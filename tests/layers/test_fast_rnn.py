@@ -125,6 +125,24 @@ def with_policy(make, masked, monkeypatch):
         keras.config.set_dtype_policy(before)
 
 
+def test_what_padding_holds_does_not_matter():
+    layer = built(FastRNN(GRUCell(UNITS), return_sequences=True))
+    numbers = np.random.default_rng(6).normal(size=(BATCH, STEPS, DEPTH)).astype("float32")
+    weights = np.random.default_rng(7).normal(size=(BATCH, STEPS, UNITS)).astype("float32")
+
+    def found(padding):
+        def loss(sequences):
+            outputs = layer(sequences, mask=MASK)
+            return ops.sum(outputs * ops.convert_to_tensor(weights))
+
+        sequences = np.where(MASK[..., None], numbers, np.float32(padding))
+        (inputs, variables) = automatic_gradients(loss, [sequences], layer.trainable_variables)
+        return [*inputs, *variables]
+
+    for one, other in zip(found(np.nan), found(0.0), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 @pytest.mark.parametrize(
     ("cell", "options", "arguments"),
     [
