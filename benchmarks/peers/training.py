@@ -8,7 +8,8 @@ Batch 64, 30 + 30 tokens with padding, vocabulary 8000, embedding 256, bidirecti
 float32. Peers: tfa's `AttentionWrapper` in a `tf.function`; eager torch with fused Adam; a cell as
 a Keras user writes it inside `keras.layers.RNN`; and the same model without any attention, in plain
 Keras. Ours and Keras' run through `train_on_batch`, with XLA and without. Each runs in a process
-that stays alive; ratios are medians of those of interleaved rounds, their quartiles behind them.
+that stays alive. tfa and torch take over our weights: their first loss must be ours. Ratios are
+medians of those of interleaved rounds, their quartiles behind them.
 
 `--memory` adds the peak memory of a step in a fresh process above what it holds between steps,
 weights and the optimizer's state not included, with allocators that give back what is freed.
@@ -30,16 +31,16 @@ from worker import Worker
 
 HERE = Path(__file__).parent
 OURS = {
-    "ours, XLA": ("ours", "xla"),
-    "ours": ("ours", "plain"),
-    "ours, general loop, XLA": ("ours_general", "xla"),
-    "ours, general loop": ("ours_general", "plain"),
+    "ours, XLA": ("ours", "xla", "float32"),
+    "ours": ("ours", "plain", "float32"),
+    "ours, general loop, XLA": ("ours_general", "xla", "float32"),
+    "ours, general loop": ("ours_general", "plain", "float32"),
     "ours, bfloat16, XLA": ("ours", "xla", "mixed_bfloat16"),
     "ours, bfloat16": ("ours", "plain", "mixed_bfloat16"),
-    "naive cell, XLA": ("naive", "xla"),
-    "naive cell": ("naive", "plain"),
-    "no attention, XLA": ("no_attention", "xla"),
-    "no attention": ("no_attention", "plain"),
+    "naive cell, XLA": ("naive", "xla", "float32"),
+    "naive cell": ("naive", "plain", "float32"),
+    "no attention, XLA": ("no_attention", "xla", "float32"),
+    "no attention": ("no_attention", "plain", "float32"),
 }
 PEERS = ("tfa", "torch")
 _PAUSE = 0.05  # between two runs: the threads of the last one stop spinning
@@ -55,10 +56,10 @@ def start(name: str, weights: str, **environment: str) -> Worker:
 
 
 def save_weights(path: str) -> None:
-    """The peers take over the weights of the forced work."""
-    script = str(HERE / "forced_ours.py")
-    with Worker(sys.executable, script, KERAS_BACKEND="tensorflow") as worker:
-        worker.ask("describe", weights=path)
+    """The weights that ours starts with, which the peers take over."""
+    script = str(HERE / "training_ours.py")
+    with Worker(sys.executable, script, *OURS["ours"], path, KERAS_BACKEND="tensorflow") as worker:
+        worker.ask("describe")
 
 
 def measure(workers: dict[str, Worker], rounds: int) -> dict[str, list[float]]:
@@ -104,7 +105,8 @@ def main() -> None:
         for name, worker in workers.items():
             described = worker.ask("describe")
             print(f"{name}: {described['versions']}, {described['parameters']:,} weights")
-            first[name] = worker.ask("first_step")
+            first[name], loss = worker.ask("first_step")
+            print(f"{name}: the first loss is {loss:.5f}")
         measure(workers, 2)  # warms up
         times = measure(workers, max(2, options.rounds))
         print("\n| | / tfa | / torch | ms | first step, s |")

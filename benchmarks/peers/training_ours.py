@@ -1,20 +1,21 @@
 """Worker of `training.py`: keras_luong and what a Keras user would write instead.
 
-    python training_ours.py MODEL xla|plain [POLICY]
+    python training_ours.py MODEL xla|plain POLICY [WEIGHTS]
 
 MODEL is `ours`; `ours_general`, without the decoder's fast loop; `naive`, a cell as tutorials write
-it inside `keras.layers.RNN`; or `no_attention`, the same encoder and decoder and no attention.
+it inside `keras.layers.RNN`; or `no_attention`, the same encoder and decoder and no attention. Its
+first weights go to the file WEIGHTS, for the peers.
 """
 
 import sys
-import time
 
 import keras
 import numpy as np
 import tensorflow as tf
 import work
+from forced_ours import save_weights
 from keras import ops
-from worker import serve
+from steps import Steps, serve_steps
 
 from keras_luong import (
     AttentionDecoder,
@@ -117,8 +118,8 @@ def model_of(name: str) -> keras.Model:
     return ours(OwnAttention) if name == "ours_general" else tutorial(name)
 
 
-class Training:
-    def __init__(self, name: str, compiler: str, policy: str = "float32") -> None:
+class Training(Steps):
+    def __init__(self, name: str, compiler: str, policy: str) -> None:
         keras.config.set_dtype_policy(policy)
         self.model = model_of(name)
         optimizer = keras.optimizers.Adam(1e-3, global_clipnorm=5.0)
@@ -133,36 +134,17 @@ class Training:
             "parameters": self.model.count_params(),
         }
 
-    def step(self, count: int = 1) -> float:
-        """Milliseconds a step; the loss is read, so that the last one is done."""
-
-        def steps() -> None:
-            for _ in range(count):
-                float(self.model.train_on_batch(*self.batch))
-
-        return work.milliseconds(steps) / count
-
-    def losses(self, count: int) -> list[float]:
-        """The loss over steps, each counted from fresh metrics."""
-        losses = []
-        for _ in range(count):
-            self.model.reset_metrics()
-            losses.append(float(self.model.train_on_batch(*self.batch)))
-        return losses
-
-    def first_step(self) -> float:
-        start = time.perf_counter()
-        self.step()
-        return time.perf_counter() - start
-
-    def memory(self) -> float:
-        return work.peak_megabytes(self.step)
+    def train_once(self) -> float:
+        # `train_on_batch` returns the mean since the last reset.
+        self.model.reset_metrics()
+        return float(self.model.train_on_batch(*self.batch))
 
 
 def main() -> None:
-    training = Training(*sys.argv[1:])
-    names = ("describe", "step", "losses", "first_step", "memory")
-    serve({name: getattr(training, name) for name in names})
+    training = Training(*sys.argv[1:4])
+    for path in sys.argv[4:]:
+        save_weights(training.model, path)
+    serve_steps(training)
 
 
 if __name__ == "__main__":

@@ -4,21 +4,21 @@ python training_tfa.py WEIGHTS
 """
 
 import sys
-import time
 
 import tensorflow as tf
 import work
 from forced_tfa import Addons
 from keras import optimizers  # 2.15, which that TensorFlow calls its own
+from steps import Steps, serve_steps
 from tensorflow_addons import seq2seq
-from worker import serve
 
 
-class Training(Addons):
+class Training(Steps, Addons):
+    describe = Addons.describe
+    memory = Steps.memory
+
     def __init__(self, weights: str) -> None:
         super().__init__(weights)
-        # The weight that no search may end before its time has no business in training.
-        self.head.bias.assign(tf.zeros_like(self.head.bias))
         self.optimizer = optimizers.Adam(1e-3, global_clipnorm=5.0)
         self.batch = [tf.constant(ids, tf.int32) for ids in work.pairs()]
         self.decoder = seq2seq.BasicDecoder(
@@ -44,30 +44,9 @@ class Training(Addons):
         self.optimizer.apply_gradients(zip(tape.gradient(loss, trained), trained, strict=True))
         return loss
 
-    def step(self, count: int = 1) -> float:
-        def steps() -> None:
-            for _ in range(count):
-                float(self.train(*self.batch))
-
-        return work.milliseconds(steps) / count
-
-    def losses(self, count: int) -> list[float]:
-        return [float(self.train(*self.batch)) for _ in range(count)]
-
-    def first_step(self) -> float:
-        start = time.perf_counter()
-        self.step()
-        return time.perf_counter() - start
-
-    def memory(self) -> float:
-        return work.peak_megabytes(self.step)
-
-
-def main() -> None:
-    training = Training(*sys.argv[1:])
-    names = ("describe", "step", "losses", "first_step", "memory")
-    serve({name: getattr(training, name) for name in names})
+    def train_once(self) -> float:
+        return float(self.train(*self.batch))
 
 
 if __name__ == "__main__":
-    main()
+    serve_steps(Training(sys.argv[1]))

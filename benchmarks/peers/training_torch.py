@@ -4,20 +4,19 @@ python training_torch.py WEIGHTS
 """
 
 import sys
-import time
 
 import torch
 import work
 from forced_torch import Torch
+from steps import Steps, serve_steps
 from torch import nn
-from worker import serve
 
 
-class Training(Torch):
+class Training(Steps, Torch):
+    describe = Torch.describe
+
     def __init__(self, weights: str) -> None:
         super().__init__(weights)
-        with torch.no_grad():
-            self.head.bias.zero_()
         self.optimizer = torch.optim.Adam(self.parameters(), 1e-3, fused=True)
         self.batch = [torch.tensor(ids) for ids in work.pairs()]
 
@@ -45,30 +44,6 @@ class Training(Torch):
         self.optimizer.step()
         return float(loss)
 
-    def step(self, count: int = 1) -> float:
-        def steps() -> None:
-            for _ in range(count):
-                self.train_once()
-
-        return work.milliseconds(steps) / count
-
-    def losses(self, count: int) -> list[float]:
-        return [self.train_once() for _ in range(count)]
-
-    def first_step(self) -> float:
-        start = time.perf_counter()
-        self.step()
-        return time.perf_counter() - start
-
-    def memory(self) -> float:
-        return work.peak_megabytes(self.step)
-
-
-def main() -> None:
-    training = Training(*sys.argv[1:])
-    names = ("describe", "step", "losses", "first_step", "memory")
-    serve({name: getattr(training, name) for name in names})
-
 
 if __name__ == "__main__":
-    main()
+    serve_steps(Training(sys.argv[1]))
