@@ -1,11 +1,13 @@
 """From text files to batches of ids: tokenizers inside the graph, and tf.data pipelines."""
 
 from keras_luong.text.batches import TrainingBatches, bucket_boundaries, evaluation_batches
+from keras_luong.text.filters import PairFilter
 from keras_luong.text.pairs import EncodedPairs, encode_pairs, read_pairs
 from keras_luong.text.subword_tokenizer import SubwordTokenizer
 
 __all__ = [
     "EncodedPairs",
+    "PairFilter",
     "SubwordTokenizer",
     "TrainingBatches",
     "bucket_boundaries",

@@ -1,16 +1,34 @@
-"""Losses, metrics and callbacks for `fit`."""
+"""Losses, metrics, schedules and callbacks for `fit`."""
 
+from keras_luong.training.alignment_errors import (
+    GoldAlignment,
+    alignment_error_rate,
+    read_gold_alignments,
+    word_links,
+)
 from keras_luong.training.alignment_images import Alignment, AlignmentImages, draw_alignment
+from keras_luong.training.halving import Halving
+from keras_luong.training.inverse_square_root import InverseSquareRoot
 from keras_luong.training.masked_crossentropy import MaskedCrossentropy
+from keras_luong.training.perplexity import Perplexity
+from keras_luong.training.text_scores import TextScores
 from keras_luong.training.token_accuracy import TokenAccuracy
 from keras_luong.training.training_checkpoint import Position, TrainingCheckpoint
 
 __all__ = [
     "Alignment",
     "AlignmentImages",
+    "GoldAlignment",
+    "Halving",
+    "InverseSquareRoot",
     "MaskedCrossentropy",
+    "Perplexity",
     "Position",
+    "TextScores",
     "TokenAccuracy",
     "TrainingCheckpoint",
+    "alignment_error_rate",
     "draw_alignment",
+    "read_gold_alignments",
+    "word_links",
 ]

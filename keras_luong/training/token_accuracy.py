@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from keras_luong.ids import PADDING_ID
+from keras_luong.training.counted_tokens import counted_tokens
 
 Tensor = Any
 
@@ -62,11 +63,7 @@ class TokenAccuracy(keras.metrics.Metric):
                 f"(batch, steps, vocabulary). Received: y_true.shape={tuple(y_true.shape)}, "
                 f"y_pred.shape={tuple(y_pred.shape)}"
             )
-        kept = ops.not_equal(y_true, self.padding_id)
-        if sample_weight is not None:
-            weighted = ops.not_equal(ops.convert_to_tensor(sample_weight), 0)
-            weighted = ops.expand_dims(weighted, -1) if len(weighted.shape) == 1 else weighted
-            kept = ops.logical_and(kept, weighted)
+        kept = counted_tokens(y_true, self.padding_id, sample_weight)
         right = ops.equal(ops.cast(ops.argmax(y_pred, axis=-1), y_true.dtype), y_true)
         self.total.assign_add(_count(ops.logical_and(kept, right), self.total.dtype))
         self.count.assign_add(_count(kept, self.count.dtype))

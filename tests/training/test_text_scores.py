@@ -1,0 +1,81 @@
+import keras
+import numpy as np
+import pytest
+
+from keras_luong.training import TextScores
+
+PAIRS = [("eins", "one small house"), ("zwei", "two"), ("drei", "three"), ("vier", "four")]
+
+
+def fit(*callbacks, epochs=4):
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    arrays = np.ones((2, 3)), np.ones((2, 1))
+    return model.fit(*arrays, epochs=epochs, callbacks=list(callbacks), verbose=0)
+
+
+def improving(known=(1, 3, 2, 2)):
+    """Translates as many of the pairs, from call to call, as `known` says; keeps the calls."""
+    references, calls = dict(PAIRS), []
+
+    def translate(texts):
+        right = known[len(calls)]
+        calls.append(list(texts))
+        return [references[text] if i < right else "no" for i, text in enumerate(texts)]
+
+    return translate, calls
+
+
+def test_scores_of_each_epoch_are_in_the_history():
+    translate, calls = improving()
+    history = fit(TextScores(translate, PAIRS, ["exact_match"])).history
+    assert history["val_exact_match"] == [0.25, 0.75, 0.5, 0.5]
+    assert calls == [["eins", "zwei", "drei", "vier"]] * 4
+
+
+def test_callbacks_behind_see_them():
+    translate, calls = improving()
+    stop = keras.callbacks.EarlyStopping("val_exact_match", mode="max", patience=1)
+    fit(TextScores(translate, PAIRS, ["exact_match"]), stop, epochs=9)
+    assert (len(calls), stop.stopped_epoch, stop.best) == (3, 2, 0.75)
+
+
+def test_epochs_between_repeat_the_last_score():
+    translate, calls = improving()
+    history = fit(TextScores(translate, PAIRS, ["exact_match"], every=2), epochs=5).history
+    assert history["val_exact_match"] == [0.25, 0.25, 0.75, 0.75, 0.5]
+    assert len(calls) == 3
+
+
+def test_resumed_between_two_scorings_it_scores_at_once():
+    translate, _ = improving()
+    callback, logs = TextScores(translate, PAIRS, ["exact_match"], every=2), {}
+    callback.on_epoch_end(3, logs)
+    assert logs == {"val_exact_match": 0.25}
+
+
+def test_bleu_and_chrf():
+    pytest.importorskip("sacrebleu")
+    pairs = [("", "the cat sat on the mat"), ("", "a dog runs")]
+    logs = {}
+    TextScores(lambda _: ["the cat sat on a mat", "a dog runs"], pairs).on_epoch_end(0, logs)
+    # n-grams right: 8 of 9, 5 of 7, 3 of 5, 1 of 3; as long as the references.
+    assert logs["val_bleu"] == pytest.approx(100 * (8 / 9 * 5 / 7 * 3 / 5 * 1 / 3) ** 0.25)
+    assert 0 < logs["val_chrf"] < 100
+    TextScores(lambda _: [target for _, target in pairs], pairs).on_epoch_end(0, logs)
+    assert logs["val_bleu"] == pytest.approx(100)
+    assert logs["val_chrf"] == pytest.approx(100)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"scores": ["rouge"]}, "'bleu', 'chrf', 'exact_match'.*rouge"),
+        ({"scores": []}, r"Received: \[\]"),
+        ({"pairs": []}, "at least one pair"),
+        ({"every": 0}, "Received: 0"),
+    ],
+)
+def test_wrong_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        TextScores(**{"translate": list, "pairs": PAIRS, "scores": ["exact_match"], **arguments})
