@@ -11,9 +11,11 @@ from keras_luong.training.halving import Halving
 from keras_luong.training.inverse_square_root import InverseSquareRoot
 from keras_luong.training.masked_crossentropy import MaskedCrossentropy
 from keras_luong.training.perplexity import Perplexity
+from keras_luong.training.sample_texts import SampleTexts
 from keras_luong.training.text_scores import TextScores
 from keras_luong.training.token_accuracy import TokenAccuracy
 from keras_luong.training.training_checkpoint import Position, TrainingCheckpoint
+from keras_luong.training.training_speed import TrainingSpeed
 
 __all__ = [
     "Alignment",
@@ -24,9 +26,11 @@ __all__ = [
     "MaskedCrossentropy",
     "Perplexity",
     "Position",
+    "SampleTexts",
     "TextScores",
     "TokenAccuracy",
     "TrainingCheckpoint",
+    "TrainingSpeed",
     "alignment_error_rate",
     "draw_alignment",
     "read_gold_alignments",
