@@ -10,8 +10,8 @@ class TrainingSpeed(keras.callbacks.Callback):
     """Adds `words_per_second` to the logs of an epoch: source and target words, without padding.
 
     The clock runs from the first batch of the epoch to its last, so validation and whatever other
-    callbacks do after an epoch are left out. In the first epoch the time to compile is in it. Put it
-    before `keras.callbacks.TensorBoard`, whose graph is then `epoch_words_per_second`.
+    callbacks do after an epoch are left out. In the first epoch the time to compile is in it. It
+    goes before `keras.callbacks.TensorBoard`, whose graph is then `epoch_words_per_second`.
 
     Args:
         words_per_epoch: Source and target words of all batches of an epoch.
