@@ -17,6 +17,7 @@ from keras_luong.layers import (
     MonotonicAttention,
     MultiSourceAttention,
     ResidualCell,
+    WordDropout,
     load_tfa_weights,
 )
 from keras_luong.models import Ensemble, Seq2Seq, luong_seq2seq, rnn_encoder
@@ -58,6 +59,7 @@ __all__ = [
     "SubwordTokenizer",
     "TokenAccuracy",
     "Translator",
+    "WordDropout",
     "load_tfa_weights",
     "luong_seq2seq",
     "read_pairs",

@@ -11,6 +11,7 @@ from keras_luong.layers.monotonic_attention import MonotonicAttention
 from keras_luong.layers.multi_source_attention import MultiSourceAttention
 from keras_luong.layers.residual_cell import ResidualCell
 from keras_luong.layers.tfa_weights import load_tfa_weights
+from keras_luong.layers.word_dropout import WordDropout
 
 __all__ = [
     "Attended",
@@ -25,5 +26,6 @@ __all__ = [
     "MonotonicAttention",
     "MultiSourceAttention",
     "ResidualCell",
+    "WordDropout",
     "load_tfa_weights",
 ]

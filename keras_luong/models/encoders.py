@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-from keras_luong.layers import FastRNN
+from keras_luong.layers import FastRNN, WordDropout
 
 _CELLS = {"lstm": keras.layers.LSTMCell, "gru": keras.layers.GRUCell}
 
@@ -21,6 +21,7 @@ def rnn_encoder(
     bidirectional: bool = True,
     residual: bool = False,
     dropout: float = 0.0,
+    word_dropout: float = 0.0,
     name: str = "encoder",
 ) -> keras.Model:
     """Embedding, a stack of recurrent layers, and a bridge: source ids to memory and states.
@@ -39,6 +40,7 @@ def rnn_encoder(
         bidirectional: Whether every layer reads both ways; its depth doubles.
         residual: Whether layers after the first add their input to their output.
         dropout: Fraction dropped from the input of every layer, and from the memory, in training.
+        word_dropout: Fraction of the words that training replaces by the unknown id.
         name: The model's name.
 
     Returns:
@@ -64,7 +66,7 @@ def rnn_encoder(
     source = keras.Input((None,), dtype="int32", name="source")
     memory = keras.layers.Embedding(
         vocabulary_size, embedding_dim, mask_zero=True, name="source_embedding"
-    )(source)
+    )(WordDropout(word_dropout)(source) if word_dropout else source)
     states: list[Any] = []
     for index in range(num_layers):
         inputs = keras.layers.Dropout(dropout, name=f"dropout_{index}")(memory)

@@ -25,6 +25,7 @@ def luong_seq2seq(
     input_feeding: bool = True,
     tie_embeddings: bool = True,
     dropout: float = 0.0,
+    word_dropout: float = 0.0,
     name: str = "luong_seq2seq",
 ) -> Seq2Seq:
     """Builds the attentional encoder-decoder of Luong et al. 2015.
@@ -49,6 +50,8 @@ def luong_seq2seq(
         dropout: Fraction dropped from inputs of encoder layers, the memory, target embeddings and
             attention vectors, and (one mask a sequence) from the inputs of decoder cells after the
             first.
+        word_dropout: Fraction of the words, on both sides, that training replaces by the unknown
+            id.
         name: The model's name.
 
     Returns:
@@ -84,6 +87,7 @@ def luong_seq2seq(
         bidirectional=bidirectional,
         residual=residual,
         dropout=dropout,
+        word_dropout=word_dropout,
     )
     attention = LuongAttention(score_mode, max_source_length=max_source_length)
     step = AttentionDecoderCell(decoder_cell, attention, units, input_feeding=input_feeding)
@@ -94,6 +98,7 @@ def luong_seq2seq(
         AttentionDecoder(step, name="decoder"),
         None if tie_embeddings else keras.layers.Dense(target_vocabulary_size, name="head"),
         dropout=dropout,
+        word_dropout=word_dropout,
         name=name,
     )
 

@@ -8,7 +8,7 @@ from keras import ops
 
 from keras_luong.functional import float32_at_least
 from keras_luong.ids import PADDING_ID
-from keras_luong.layers import AttentionDecoder, AttentionMemory
+from keras_luong.layers import AttentionDecoder, AttentionMemory, WordDropout
 from keras_luong.models.compiled import CompiledFunctions
 from keras_luong.models.generation import Generation
 
@@ -49,6 +49,8 @@ class Seq2Seq(Generation, keras.Model):
         head: Layer from attention vectors to logits. `None` ties it to the target embedding, which
             must be a `keras.layers.ReversibleEmbedding` as deep as the attention vector.
         dropout: Fraction dropped from target embeddings and attention vectors in training.
+        word_dropout: Fraction of the target words that training replaces by the unknown id, as
+            input: they stay what is to be written.
         **kwargs: `name` and the like of `keras.Model`.
 
     Call arguments:
@@ -80,6 +82,7 @@ class Seq2Seq(Generation, keras.Model):
         head: keras.layers.Layer | None = None,
         *,
         dropout: float = 0.0,
+        word_dropout: float = 0.0,
         **kwargs: Any,
     ) -> None:
         _check_parts(target_embedding, decoder, head)
@@ -87,8 +90,9 @@ class Seq2Seq(Generation, keras.Model):
         target = keras.Input((None,), dtype="int32", name="target")
         memory, initial_state = _memory_and_states(encoder(source))
         drop = keras.layers.Dropout(dropout)
+        words = WordDropout(word_dropout)(target) if word_dropout else target
         vectors = decoder(
-            drop(target_embedding(target)),
+            drop(target_embedding(words)),
             memory,
             initial_state=initial_state,
             sequences_mask=ops.not_equal(target, PADDING_ID),
@@ -101,6 +105,7 @@ class Seq2Seq(Generation, keras.Model):
         self.decoder = decoder
         self.head = head
         self.dropout = dropout
+        self.word_dropout = word_dropout
         self._searches = CompiledFunctions()
 
     @property
@@ -221,7 +226,8 @@ class Seq2Seq(Generation, keras.Model):
 
     def get_config(self) -> dict[str, Any]:
         config = {name: _serialized(getattr(self, name), self.encoder) for name in _PARTS}
-        return {**config, "dropout": self.dropout, "name": self.name, "trainable": self.trainable}
+        rates = {"dropout": self.dropout, "word_dropout": self.word_dropout}
+        return {**config, **rates, "name": self.name, "trainable": self.trainable}
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "Seq2Seq":

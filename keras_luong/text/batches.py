@@ -2,8 +2,9 @@
 
 Every element is `((source, target_in), target_out)` with `source = tokens +
 [end]`, `target_in = [start] + tokens`, `target_out = tokens + [end]`: int32, padded with 0, each of
-shape `(batch_size, length)`. The lengths are those of a few buckets, because XLA compiles a model
-once for every shape. A bucket's last batch is filled up with rows of padding alone.
+shape `(rows, length)`. The lengths are those of a few buckets, because XLA compiles a model once
+for every shape, and all batches of a bucket have as many rows: its last one is filled up with rows
+of padding alone.
 """
 
 import dataclasses
@@ -13,14 +14,17 @@ import numpy as np
 import tensorflow as tf
 
 from keras_luong.ids import END_ID, PADDING_ID, START_ID
+from keras_luong.text.encoded_files import EncodedFiles
 from keras_luong.text.pairs import EncodedPairs
 
 Tensor = Any
+Encoded = EncodedPairs | EncodedFiles
 
 # A further bucket must save more than this share of the cost: XLA compiles for it, for seconds.
 _WORTH_A_SHAPE = 0.02
 
 _FILL = -1  # the index of a row that is padding alone
+_NO_ROW = -2  # stands behind the indices of a batch that has fewer rows than others
 
 
 def bucket_boundaries(lengths: Any, buckets: int, batch_size: int = 1) -> list[int]:
@@ -81,14 +85,16 @@ class TrainingBatches:
     shuffle=False)`.
 
     Args:
-        encoded: What `encode_pairs` returns.
+        encoded: What `encode_pairs` or `encode_files` returns.
         batch_size: Pairs in a batch.
+        batch_tokens: Instead of `batch_size`: tokens of one side in a batch, padding included. The
+            longer the pairs of a bucket, the fewer there are in its batches, but at least one.
         buckets: The most shapes there may be.
         seed: Integer that fixes all orders.
 
     Attributes:
         steps_per_epoch: Batches in an epoch, the same for every epoch.
-        shapes: The shapes `(batch_size, length)` of the batches, shortest first.
+        shapes: The shapes `(rows, length)` of the batches, shortest first.
 
     Example:
 
@@ -102,13 +108,19 @@ class TrainingBatches:
     """
 
     def __init__(
-        self, encoded: EncodedPairs, batch_size: int, *, buckets: int = 5, seed: int = 0
+        self,
+        encoded: Encoded,
+        batch_size: int | None = None,
+        *,
+        batch_tokens: int | None = None,
+        buckets: int = 5,
+        seed: int = 0,
     ) -> None:
         if not isinstance(seed, int):
             raise ValueError(f"`seed` must be an integer. Received: {seed!r}")
         self.seed = seed
-        self._buckets = _Buckets.of(encoded, batch_size, buckets)
-        self._rows = _Rows.of(encoded)
+        self._buckets = _Buckets.of(encoded, batch_size, batch_tokens, buckets)
+        self._rows = _rows_of(encoded)
         self.shapes = self._buckets.shapes
         self.steps_per_epoch = self._buckets.steps
 
@@ -125,18 +137,18 @@ class TrainingBatches:
         plan = tf.data.Dataset.counter(epoch).flat_map(
             lambda epoch: tf.data.Dataset.from_tensor_slices(self._epoch(epoch))
         )
-        batches = _batches(plan.skip(step), self._rows, self._buckets.batch_size)
+        batches = _batches(plan.skip(step), self._rows, self._buckets.rows)
         return batches.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
 
     def _epoch(self, epoch: Tensor) -> tuple[Tensor, Tensor]:
-        """The batches of an epoch: indices of pairs `(steps, batch_size)`, and lengths `(steps,)`.
+        """The batches of an epoch: indices of pairs `(steps, rows)`, and lengths `(steps,)`.
 
         A graph of stateless operations: the same on every machine, wherever training resumes.
         """
         parts = []
         for number, members in enumerate(self._buckets.members):
             members = tf.gather(members, self._permutation(len(members), epoch, number))
-            parts.append(self._buckets.fill_up(members))
+            parts.append(self._buckets.fill_up(members, number))
         order = self._permutation(self.steps_per_epoch, epoch, len(parts))
         return tf.gather(tf.concat(parts, 0), order), tf.gather(self._buckets.lengths, order)
 
@@ -150,26 +162,24 @@ class TrainingBatches:
         return tf.argsort(keys)
 
 
-def evaluation_batches(
-    encoded: EncodedPairs, batch_size: int, *, buckets: int = 5
-) -> tf.data.Dataset:
+def evaluation_batches(encoded: Encoded, batch_size: int, *, buckets: int = 5) -> tf.data.Dataset:
     """All pairs once, in an order that is always the same: shortest bucket first.
 
     The elements are described at the top of this module.
 
     Args:
-        encoded: What `encode_pairs` returns.
+        encoded: What `encode_pairs` or `encode_files` returns.
         batch_size: Pairs in a batch.
         buckets: The most shapes there may be.
 
     Returns:
         A finite `tf.data.Dataset` of known cardinality.
     """
-    bucketed = _Buckets.of(encoded, batch_size, buckets)
+    bucketed = _Buckets.of(encoded, batch_size, None, buckets)
     with tf.device("CPU:0"):
-        indices = tf.concat([bucketed.fill_up(members) for members in bucketed.members], 0)
-    plan = tf.data.Dataset.from_tensor_slices((indices, bucketed.lengths))
-    return _batches(plan, _Rows.of(encoded), batch_size)
+        filled = [bucketed.fill_up(members, i) for i, members in enumerate(bucketed.members)]
+        plan = tf.data.Dataset.from_tensor_slices((tf.concat(filled, 0), bucketed.lengths))
+    return _batches(plan, _rows_of(encoded), bucketed.rows)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,31 +190,58 @@ class _Buckets:
     `steps` batches, bucket after bucket.
     """
 
-    batch_size: int
     shapes: list[tuple[int, int]]
     members: list[np.ndarray]
     lengths: np.ndarray
 
     @classmethod
-    def of(cls, encoded: EncodedPairs, batch_size: int, buckets: int) -> "_Buckets":
-        _check_positive(batch_size=batch_size, buckets=buckets)
+    def of(
+        cls, encoded: Encoded, batch_size: int | None, batch_tokens: int | None, buckets: int
+    ) -> "_Buckets":
+        _check_positive(buckets=buckets, **_size(batch_size, batch_tokens))
         lengths = 1 + np.maximum(encoded.source.row_lengths(), encoded.target.row_lengths())
-        boundaries = bucket_boundaries(lengths, buckets, batch_size)
+        boundaries = bucket_boundaries(lengths, buckets, batch_size or 1)
         bucket = np.searchsorted(boundaries, lengths)
         members = [np.flatnonzero(bucket == i) for i in range(len(boundaries))]
-        steps = [-(-len(indices) // batch_size) for indices in members]
-        shapes = [(batch_size, boundary) for boundary in boundaries]
-        return cls(batch_size, shapes, members, np.repeat(boundaries, steps))
+        shapes = [(batch_size or max(1, batch_tokens // one), one) for one in boundaries]
+        steps = [
+            -(-len(indices) // rows) for indices, (rows, _) in zip(members, shapes, strict=True)
+        ]
+        return cls(shapes, members, np.repeat(boundaries, steps))
 
     @property
     def steps(self) -> int:
         return len(self.lengths)
 
-    def fill_up(self, members: Tensor) -> Tensor:
-        """Cuts the indices of a bucket's pairs into batches, `(steps, batch_size)`."""
-        missing = -len(members) % self.batch_size
-        filled = tf.pad(members, [[0, missing]], constant_values=_FILL)
-        return tf.reshape(filled, [-1, self.batch_size])
+    @property
+    def rows(self) -> int | None:
+        """How many rows every batch has, or `None` where they differ."""
+        counts = {rows for rows, _ in self.shapes}
+        return counts.pop() if len(counts) == 1 else None
+
+    def fill_up(self, members: Tensor, bucket: int) -> Tensor:
+        """Cuts the indices of a bucket's pairs into batches, `(steps, most rows of a bucket)`."""
+        rows = self.shapes[bucket][0]
+        filled = tf.pad(members, [[0, -len(members) % rows]], constant_values=_FILL)
+        missing = max(count for count, _ in self.shapes) - rows
+        return tf.pad(
+            tf.reshape(filled, [-1, rows]), [[0, 0], [0, missing]], constant_values=_NO_ROW
+        )
+
+
+def _size(batch_size: int | None, batch_tokens: int | None) -> dict[str, int]:
+    given = {"batch_size": batch_size, "batch_tokens": batch_tokens}
+    given = {name: value for name, value in given.items() if value is not None}
+    if len(given) != 1:
+        raise ValueError(
+            "Either `batch_size` or `batch_tokens` must be given. Received: "
+            f"batch_size={batch_size}, batch_tokens={batch_tokens}"
+        )
+    return given  # type: ignore[return-value]
+
+
+def _rows_of(encoded: Encoded) -> "_Rows | _FileRows":
+    return _FileRows(encoded) if isinstance(encoded, EncodedFiles) else _Rows.of(encoded)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -226,24 +263,49 @@ class _Rows:
             target_out = tf.concat([encoded.target, end], 1)
             return cls(*(tf.concat([x, nothing], 0) for x in (source, target_in, target_out)))
 
-    def batch(self, indices: Tensor, batch_size: int, length: Tensor) -> tuple[Any, Tensor]:
+    def batch(self, indices: Tensor, length: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Source, target in and target out of some pairs, padded to a length."""
         indices = tf.where(indices == _FILL, self.source.nrows() - 1, indices)
-
-        def padded(rows: tf.RaggedTensor) -> Tensor:
-            shape = [batch_size, length]
-            dense = tf.gather(rows, indices).to_tensor(PADDING_ID, shape=shape)
-            return tf.ensure_shape(dense, [batch_size, None])
-
-        inputs = (padded(self.source), padded(self.target_in))
-        return inputs, padded(self.target_out)
+        source, target_in, target_out = (
+            tf.gather(side, indices).to_tensor(PADDING_ID, shape=[None, length])
+            for side in (self.source, self.target_in, self.target_out)
+        )
+        return source, target_in, target_out
 
 
-def _batches(plan: tf.data.Dataset, rows: _Rows, batch_size: int) -> tf.data.Dataset:
-    return plan.map(
-        lambda indices, length: rows.batch(indices, batch_size, length),
-        num_parallel_calls=tf.data.AUTOTUNE,
-        deterministic=True,
-    ).prefetch(tf.data.AUTOTUNE)
+@dataclasses.dataclass(frozen=True)
+class _FileRows:
+    """The same of pairs that stand in files."""
+
+    encoded: EncodedFiles
+
+    def batch(self, indices: Tensor, length: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """As `_Rows.batch`. The files are read by NumPy, outside of the graph."""
+        return tf.numpy_function(self._read, [indices, length], [tf.int32] * 3, stateful=False)
+
+    def _read(self, indices: np.ndarray, length: int) -> tuple[np.ndarray, ...]:
+        shape = (len(indices), length)
+        source, target_in, target_out = (np.full(shape, PADDING_ID, np.int32) for _ in range(3))
+        for row, index in enumerate(indices):
+            if index == _FILL:
+                continue
+            source_ids, target_ids = self.encoded.source[index], self.encoded.target[index]
+            source[row, : len(source_ids) + 1] = *source_ids, END_ID
+            target_in[row, : len(target_ids) + 1] = START_ID, *target_ids
+            target_out[row, : len(target_ids) + 1] = *target_ids, END_ID
+        return source, target_in, target_out
+
+
+def _batches(
+    plan: tf.data.Dataset, rows: "_Rows | _FileRows", count: int | None
+) -> tf.data.Dataset:
+    def batch(indices: Tensor, length: Tensor) -> tuple[Any, Tensor]:
+        parts = rows.batch(tf.boolean_mask(indices, indices != _NO_ROW), length)
+        source, target_in, target_out = (tf.ensure_shape(one, [count, None]) for one in parts)
+        return (source, target_in), target_out
+
+    batches = plan.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    return batches.prefetch(tf.data.AUTOTUNE)
 
 
 def _check_positive(**values: int) -> None:

@@ -47,8 +47,8 @@ class PairFilter:
     max_ratio: float = 9.0
     copies: bool = False
     duplicates: bool = False
-    kept: int = dataclasses.field(default=0, init=False)
-    dropped: dict[str, int] = dataclasses.field(init=False)
+    kept: int = dataclasses.field(default=0, init=False, repr=False)
+    dropped: dict[str, int] = dataclasses.field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.max_words < 1 or self.max_ratio < 1:

@@ -2,9 +2,10 @@
 
 import dataclasses
 import gzip
+import itertools
 import os
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -38,23 +39,42 @@ class EncodedPairs:
 def read_pairs(
     source_path: str | os.PathLike[str], target_path: str | os.PathLike[str]
 ) -> list[tuple[str, str]]:
-    r"""Reads two parallel files, line n of one being the translation of line n of the other.
+    """Reads two parallel files whole: the list of what `stream_pairs` yields.
+
+    Raises:
+        FileNotFoundError: As `stream_pairs`.
+        ValueError: As `stream_pairs`.
+    """
+    return list(stream_pairs(source_path, target_path))
+
+
+def stream_pairs(
+    source_path: str | os.PathLike[str], target_path: str | os.PathLike[str]
+) -> Iterator[tuple[str, str]]:
+    r"""Reads two parallel files line by line, line n of one being the translation of the other's.
 
     Files whose name ends in `.gz` are unpacked. Lines end at `\n` or `\r\n` and nowhere else; a
     byte order mark at the start is removed. Empty lines stay: `encode_pairs` drops and counts them.
 
+    Yields:
+        Tuples of source and target text. No more than a line of each file is in memory.
+
     Raises:
         FileNotFoundError: If a file is missing.
         ValueError: If a file is empty, is not UTF-8 (with the number of the line), cannot be
-            unpacked, or has more lines than the other (with both counts).
+            unpacked, or has more lines than the other (with both counts). What was yielded before
+            is right, so a caller that wants all or nothing reads to the end first.
     """
-    source, target = _read_lines(source_path), _read_lines(target_path)
-    if len(source) != len(target):
+    counts = [0, 0]
+    for pair in itertools.zip_longest(_lines(source_path), _lines(target_path)):
+        counts = [count + (text is not None) for count, text in zip(counts, pair, strict=True)]
+        if counts[0] == counts[1]:
+            yield pair
+    if counts[0] != counts[1]:
         raise ValueError(
             "Parallel files must have the same number of lines. Received: "
-            f"{str(source_path)!r} with {len(source)} and {str(target_path)!r} with {len(target)}"
+            f"{str(source_path)!r} with {counts[0]} and {str(target_path)!r} with {counts[1]}"
         )
-    return list(zip(source, target, strict=True))
 
 
 def encode_pairs(
@@ -80,6 +100,23 @@ def encode_pairs(
         TypeError: If a pair is no tuple of two strings.
         ValueError: If no pair remains.
     """
+    encoded = encode_some(pairs, source_tokenizer, target_tokenizer, max_length)
+    if not len(encoded):
+        empty, too_long = encoded.dropped["empty"], encoded.dropped["too_long"]
+        raise ValueError(
+            f"No pair remains of {empty + too_long}: {empty} have an empty side, "
+            f"{too_long} have a side of more than {max_length} tokens (`max_length`)."
+        )
+    return encoded
+
+
+def encode_some(
+    pairs: Iterable[tuple[str, str]],
+    source_tokenizer: SubwordTokenizer,
+    target_tokenizer: SubwordTokenizer,
+    max_length: int,
+) -> EncodedPairs:
+    """What `encode_pairs` does, for a part of the pairs, of which none may remain."""
     if not isinstance(max_length, int) or max_length < 1:
         raise ValueError(f"`max_length` must be an integer of at least 1. Received: {max_length!r}")
     source_texts, target_texts = _split_pairs(pairs)
@@ -90,36 +127,28 @@ def encode_pairs(
     too_long = ~empty & (np.maximum(source_lengths, target_lengths) > max_length)
     dropped = {"empty": int(empty.sum()), "too_long": int(too_long.sum())}
     kept = np.flatnonzero(~empty & ~too_long)
-    if not len(kept):
-        raise ValueError(
-            f"No pair remains of {len(source_texts)}: {dropped['empty']} have an empty side, "
-            f"{dropped['too_long']} have a side of more than {max_length} tokens (`max_length`)."
-        )
     with tf.device("CPU:0"):
         return EncodedPairs(tf.gather(source, kept), tf.gather(target, kept), dropped)
 
 
-def _read_lines(path: str | os.PathLike[str]) -> list[str]:
+def _lines(path: str | os.PathLike[str]) -> Iterator[str]:
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"There is no file {str(path)!r}.")
-    data = _read_bytes(path).removeprefix(_BYTE_ORDER_MARK)
-    if not data:
+    is_empty = True
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        try:
+            # Lines of bytes end at \n alone. Those of text end where other tools do not end them,
+            # such as at U+2028, and two parallel files would no longer agree.
+            for number, line in enumerate(file, start=1):
+                line = line.removeprefix(_BYTE_ORDER_MARK) if number == 1 else line
+                if line:  # a byte order mark alone is no line
+                    is_empty = False
+                    yield _decode(line.removesuffix(b"\n").removesuffix(b"\r"), path, number)
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise ValueError(f"The file {str(path)!r} is no complete gzip file: {error}") from error
+    if is_empty:
         raise ValueError(f"The file {str(path)!r} is empty.")
-    # Not splitlines(): it also splits at characters that other tools leave inside a line, such as
-    # U+2028, and two parallel files would no longer agree.
-    lines = data.removesuffix(b"\n").split(b"\n")
-    return [_decode(line.removesuffix(b"\r"), path, i) for i, line in enumerate(lines, start=1)]
-
-
-def _read_bytes(path: Path) -> bytes:
-    if path.suffix != ".gz":
-        return path.read_bytes()
-    try:
-        with gzip.open(path) as file:
-            return file.read()
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise ValueError(f"The file {str(path)!r} is no complete gzip file: {error}") from error
 
 
 def _decode(line: bytes, path: Path, number: int) -> str:

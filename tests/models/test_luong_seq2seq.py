@@ -3,8 +3,9 @@
 import keras
 import numpy as np
 import pytest
+from keras import ops
 
-from keras_luong import Seq2Seq, luong_seq2seq
+from keras_luong import Seq2Seq, WordDropout, luong_seq2seq
 from tests.layers.layer_checks import to_numpy
 
 SOURCE = np.array([[4, 5, 6, 3], [7, 3, 0, 0]], "int32")
@@ -88,3 +89,17 @@ def test_refused_options(options, parts):
         luong_seq2seq(10, 12, **{"units": 8, **options})
     for part in parts:
         assert part in str(error.value)
+
+
+def test_word_dropout_replaces_words_on_both_sides_in_training_only():
+    model = luong_seq2seq(10, 12, units=8, word_dropout=0.5)
+    source, target = np.array([[5, 6, 7, 8, 9, 3, 0]]), np.array([[2, 5, 6, 7, 8, 9, 10]])
+    quiet, noisy = (
+        [model((source, target), training=on) for _ in range(2)] for on in (False, True)
+    )
+    quiet, noisy = ([ops.convert_to_numpy(one) for one in both] for both in (quiet, noisy))
+    np.testing.assert_array_equal(*quiet)
+    assert np.abs(noisy[0] - noisy[1]).max() > 1e-4
+    loaded = type(model).from_config(model.get_config())
+    assert loaded.word_dropout == 0.5
+    assert [one.rate for one in loaded.encoder.layers if isinstance(one, WordDropout)] == [0.5]

@@ -255,3 +255,33 @@ def test_evaluation_keeps_the_order_of_the_data_within_a_bucket():
 def test_evaluation_checks_its_arguments():
     with pytest.raises(ValueError, match="`batch_size`"):
         evaluation_batches(encoded_pairs(3), 0)
+
+
+# --- by tokens
+
+
+def test_by_tokens_longer_pairs_have_fewer_rows_and_nothing_is_lost():
+    encoded = encoded_pairs(60, seed=2)
+    batches = TrainingBatches(encoded, batch_tokens=40, buckets=3, seed=1)
+    assert batches.shapes == [(40 // length, length) for _, length in batches.shapes]
+    assert len({rows for rows, _ in batches.shapes}) > 1
+    epoch = list(batches.dataset().take(batches.steps_per_epoch))
+    assert {tuple(target.shape) for _, target in epoch} == set(batches.shapes)
+    assert Counter(rows_of(epoch)) == Counter(expected_rows(encoded))
+
+
+def test_a_pair_longer_than_a_batch_of_tokens_has_one_to_itself():
+    batches = TrainingBatches(encoded_pairs(9), batch_tokens=1, buckets=2)
+    assert {rows for rows, _ in batches.shapes} == {1}
+    assert batches.steps_per_epoch == 9
+
+
+@pytest.mark.parametrize("sizes", [{}, {"batch_size": 2, "batch_tokens": 9}])
+def test_one_size_must_be_given(sizes):
+    with pytest.raises(ValueError, match="batch_size=.*, batch_tokens="):
+        TrainingBatches(encoded_pairs(9), **sizes)
+
+
+def test_less_than_a_token():
+    with pytest.raises(ValueError, match="`batch_tokens` must be .* Received: 0"):
+        TrainingBatches(encoded_pairs(9), batch_tokens=0)

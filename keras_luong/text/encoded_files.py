@@ -1,0 +1,191 @@
+"""Pairs of two files of any size as ids on the disk, made once."""
+
+import dataclasses
+import hashlib
+import itertools
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from keras_luong.folders import whole_folder
+from keras_luong.text.pairs import encode_some, stream_pairs
+from keras_luong.text.subword_tokenizer import SubwordTokenizer
+
+Pair = tuple[str, str]
+
+# Pairs that are tokenized at a time.
+_CHUNK = 65_536
+_SIDES = ("source", "target")
+_FACTS = "facts.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class EncodedFiles:
+    """Pairs of sentences as ids without start and end, in files that are read where they are.
+
+    What stands in memory is where each sentence ends: 16 bytes a pair.
+
+    Attributes:
+        source: The source sides.
+        target: The target sides.
+        dropped: How many pairs were left out, by reason.
+    """
+
+    source: "IdFile"
+    target: "IdFile"
+    dropped: dict[str, int]
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+
+class IdFile:
+    """Rows of ids, one behind the other in a file.
+
+    Args:
+        folder: Where the file of ids and that of the rows' ends stand.
+        name: What they are called.
+    """
+
+    def __init__(self, folder: Path, name: str) -> None:
+        ends = np.load(folder / f"{name}.ends.npy")
+        self._splits = np.concatenate([[0], ends])
+        self._ids = np.memmap(folder / f"{name}.ids", np.int32, "r", shape=(int(ends[-1]),))
+
+    def __len__(self) -> int:
+        return len(self._splits) - 1
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        return self._ids[self._splits[row] : self._splits[row + 1]]
+
+    def row_lengths(self) -> np.ndarray:
+        """How many ids each row has, `(n,)`."""
+        return np.diff(self._splits)
+
+
+def encode_files(
+    source_path: str | os.PathLike[str],
+    target_path: str | os.PathLike[str],
+    source_tokenizer: SubwordTokenizer,
+    target_tokenizer: SubwordTokenizer,
+    folder: str | os.PathLike[str],
+    *,
+    max_length: int = 100,
+    pair_filter: Callable[[Iterable[Pair]], Iterator[Pair]] | None = None,
+) -> EncodedFiles:
+    """Tokenizes two parallel files once, and keeps the ids in a folder for the next time.
+
+    The files may be larger than memory. A folder that is there is read, if it was made of the same
+    files by the same tokenizers and limits.
+
+    Args:
+        source_path: Source texts, one a line, plain or `.gz`.
+        target_path: Target texts.
+        source_tokenizer: Tokenizer of the source texts.
+        target_tokenizer: Tokenizer of the target texts; may be the same.
+        folder: Where the ids are kept. It appears complete or not at all.
+        max_length: The most tokens that either side may have, the end not counted.
+        pair_filter: Such as a `PairFilter`: what it leaves out is not counted here. When the
+            folder is there already it is not called.
+
+    Returns:
+        The pairs that have at least 1 and at most `max_length` tokens on both sides, in the order
+        of the files.
+
+    Raises:
+        FileNotFoundError: As `stream_pairs`.
+        ValueError: As `stream_pairs`; if no pair remains; and if the folder was made of something
+            else.
+    """
+    folder = Path(folder)
+    facts = _facts(
+        source_path, target_path, source_tokenizer, target_tokenizer, max_length, pair_filter
+    )
+    if folder.exists():
+        return _opened(folder, facts)
+    pairs: Iterable[Pair] = stream_pairs(source_path, target_path)
+    pairs = pair_filter(pairs) if pair_filter else pairs
+    with whole_folder(folder) as unfinished:
+        dropped = _write(pairs, (source_tokenizer, target_tokenizer), unfinished, max_length)
+        text = json.dumps({**facts, "dropped": dropped}, indent=2)
+        (unfinished / _FACTS).write_text(text, encoding="utf-8")
+    return _opened(folder, facts)
+
+
+def _facts(
+    source_path: Any,
+    target_path: Any,
+    source_tokenizer: SubwordTokenizer,
+    target_tokenizer: SubwordTokenizer,
+    max_length: int,
+    pair_filter: Any,
+) -> dict[str, Any]:
+    """What the ids depend on."""
+    files = [os.stat(path) for path in (source_path, target_path)]
+    tokenizers = (source_tokenizer.model, target_tokenizer.model)
+    return {
+        "files": [[file.st_size, file.st_mtime_ns] for file in files],
+        "tokenizers": [hashlib.sha256(model).hexdigest() for model in tokenizers],
+        "max_length": max_length,
+        "pair_filter": repr(pair_filter),
+    }
+
+
+def _opened(folder: Path, facts: dict[str, Any]) -> EncodedFiles:
+    try:
+        found = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        found = {}
+    other = [name for name, fact in facts.items() if found.get(name) != fact]
+    if other:
+        raise ValueError(
+            f"The ids in {str(folder)!r} were made of something else: {', '.join(other)}. Remove "
+            "the folder, or name another."
+        )
+    return EncodedFiles(*(IdFile(folder, side) for side in _SIDES), dropped=found["dropped"])
+
+
+def _write(
+    pairs: Iterable[Pair],
+    tokenizers: tuple[SubwordTokenizer, SubwordTokenizer],
+    folder: Path,
+    max_length: int,
+) -> dict[str, int]:
+    """Writes the files of both sides; returns what was dropped."""
+    dropped = {"empty": 0, "too_long": 0}
+    stream, kept = iter(pairs), 0
+    writers = [_Writer((folder / f"{side}.ids").open("wb")) for side in _SIDES]
+    try:
+        while chunk := list(itertools.islice(stream, _CHUNK)):
+            encoded = encode_some(chunk, *tokenizers, max_length)
+            for writer, rows in zip(writers, (encoded.source, encoded.target), strict=True):
+                writer.add(rows)
+            for reason, count in encoded.dropped.items():
+                dropped[reason] += count
+            kept += len(encoded)
+    finally:
+        for writer in writers:
+            writer.file.close()
+    if not kept:
+        raise ValueError(f"No pair remains. Dropped: {dropped}")
+    for side, writer in zip(_SIDES, writers, strict=True):
+        np.save(folder / f"{side}.ends.npy", np.concatenate(writer.ends))
+    return dropped
+
+
+class _Writer:
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self.ends: list[np.ndarray] = []
+        self._end = 0
+
+    def add(self, rows: Any) -> None:
+        """Appends ragged rows."""
+        self.file.write(rows.values.numpy().tobytes())
+        ends = self._end + rows.row_splits.numpy()[1:]
+        self.ends.append(ends)
+        self._end = int(ends[-1]) if len(ends) else self._end

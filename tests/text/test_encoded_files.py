@@ -1,0 +1,137 @@
+import gzip
+import os
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_luong import MaskedCrossentropy, luong_seq2seq
+from keras_luong.text import (
+    PairFilter,
+    SubwordTokenizer,
+    TrainingBatches,
+    encode_files,
+    encode_pairs,
+    encoded_files,
+    evaluation_batches,
+    stream_pairs,
+)
+
+SOURCE = ["one two three", "two", "", "three three one", "two two", "one"]
+TARGET = ["eins zwei drei", "zwei", "nichts", "drei drei eins", "zwei zwei", " "]
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return SubwordTokenizer.train([*SOURCE, *TARGET], 20)
+
+
+@pytest.fixture
+def paths(tmp_path):
+    source, target = tmp_path / "a.en.gz", tmp_path / "a.de"
+    source.write_bytes(gzip.compress("\n".join(SOURCE).encode()))
+    target.write_text("\n".join(TARGET) + "\n")
+    return source, target
+
+
+def rows(side):
+    return [side[row].tolist() for row in range(len(side))]
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 100])
+def test_the_ids_are_those_of_pairs_in_memory(tokenizer, paths, tmp_path, chunk, monkeypatch):
+    monkeypatch.setattr(encoded_files, "_CHUNK", chunk)
+    found = encode_files(*paths, tokenizer, tokenizer, tmp_path / "ids")
+    expected = encode_pairs(list(zip(SOURCE, TARGET, strict=True)), tokenizer, tokenizer)
+    assert rows(found.source) == expected.source.to_list()
+    assert rows(found.target) == expected.target.to_list()
+    assert found.source.row_lengths().tolist() == expected.source.row_lengths().numpy().tolist()
+    assert found.dropped == expected.dropped == {"empty": 2, "too_long": 0}
+    assert len(found) == 4
+
+
+def test_the_second_time_nothing_is_tokenized(tokenizer, paths, tmp_path, monkeypatch):
+    first = encode_files(*paths, tokenizer, tokenizer, tmp_path / "ids", max_length=3)
+    monkeypatch.setattr(encoded_files, "encode_some", None)
+    again = encode_files(*paths, tokenizer, tokenizer, tmp_path / "ids", max_length=3)
+    assert rows(again.source) == rows(first.source)
+    assert again.dropped == first.dropped
+    assert again.dropped["too_long"] > 0
+
+
+def test_ids_of_something_else_are_refused_and_stay(tokenizer, paths, tmp_path):
+    folder = tmp_path / "ids"
+    encode_files(*paths, tokenizer, tokenizer, folder)
+    other = SubwordTokenizer.train([*SOURCE, *TARGET], 19)
+    with pytest.raises(ValueError, match="ids' were made of something else: max_length. Remove"):
+        encode_files(*paths, tokenizer, tokenizer, folder, max_length=7)
+    with pytest.raises(ValueError, match="else: tokenizers"):
+        encode_files(*paths, tokenizer, other, folder)
+    with pytest.raises(ValueError, match="else: pair_filter"):
+        encode_files(*paths, tokenizer, tokenizer, folder, pair_filter=PairFilter())
+    os.utime(paths[1], ns=(1, 1))
+    with pytest.raises(ValueError, match="else: files"):
+        encode_files(*paths, tokenizer, tokenizer, folder)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="files, tokenizers, max_length, pair_filter"):
+        encode_files(*paths, tokenizer, tokenizer, tmp_path / "empty")
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["a.de", "a.en.gz", "empty", "ids"]
+
+
+def test_a_filter_is_asked_once_and_may_be_used_again(tokenizer, paths, tmp_path):
+    only = PairFilter(max_words=2)
+    first = encode_files(*paths, tokenizer, tokenizer, tmp_path / "ids", pair_filter=only)
+    assert (len(first), only.kept, only.dropped["too_long"]) == (2, 2, 2)
+    assert len(encode_files(*paths, tokenizer, tokenizer, tmp_path / "ids", pair_filter=only)) == 2
+    assert only.kept == 2
+
+
+def test_nothing_is_left_of_what_fails(tokenizer, paths, tmp_path):
+    with pytest.raises(ValueError, match="No pair remains"):
+        encode_files(*paths, tokenizer, tokenizer, tmp_path / "ids", pair_filter=lambda _: iter(()))
+    paths[1].write_text("\n".join(TARGET[:-1]))
+    with pytest.raises(ValueError, match="with 6 and .* with 5"):
+        encode_files(*paths, tokenizer, tokenizer, tmp_path / "ids")
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["a.de", "a.en.gz"]
+
+
+def test_memory_holds_no_ids(tokenizer, paths, tmp_path):
+    found = encode_files(*paths, tokenizer, tokenizer, tmp_path / "ids")
+    assert isinstance(found.source[0], np.memmap)
+
+
+def test_the_stream_reads_no_further_than_asked(tmp_path):
+    source, target = tmp_path / "a", tmp_path / "b"
+    source.write_bytes(b"one\n\xff\n")
+    target.write_bytes(b"eins\nzwei\n")
+    stream = stream_pairs(source, target)
+    assert next(stream) == ("one", "eins")
+    with pytest.raises(ValueError, match="Line 2 of .*a' is not UTF-8"):
+        next(stream)
+
+
+@pytest.mark.parametrize("size", [{"batch_size": 2}, {"batch_tokens": 6}])
+def test_batches_are_those_of_pairs_in_memory(tokenizer, paths, tmp_path, size):
+    on_disk = encode_files(*paths, tokenizer, tokenizer, tmp_path / "ids")
+    in_memory = encode_pairs(list(zip(SOURCE, TARGET, strict=True)), tokenizer, tokenizer)
+    one, other = (TrainingBatches(each, **size, seed=3) for each in (on_disk, in_memory))
+    assert one.shapes == other.shapes
+    steps = 2 * one.steps_per_epoch
+    for start in (0, 1):
+        both = zip(one.dataset(start).take(steps), other.dataset(start).take(steps), strict=True)
+        for batch, expected in both:
+            for part, wanted in zip(tf.nest.flatten(batch), tf.nest.flatten(expected), strict=True):
+                np.testing.assert_array_equal(part, wanted)
+    pairs = zip(evaluation_batches(on_disk, 2), evaluation_batches(in_memory, 2), strict=True)
+    for (_, target), (_, wanted) in pairs:
+        np.testing.assert_array_equal(target, wanted)
+
+
+def test_a_model_is_fitted_on_files(tokenizer, paths, tmp_path):
+    batches = TrainingBatches(
+        encode_files(*paths, tokenizer, tokenizer, tmp_path / "ids"), batch_tokens=9
+    )
+    model = luong_seq2seq(20, 20, units=4)
+    model.compile("adam", MaskedCrossentropy(), jit_compile=True)
+    history = model.fit(batches.dataset(), steps_per_epoch=batches.steps_per_epoch, verbose=0)
+    assert np.isfinite(history.history["loss"][0])
