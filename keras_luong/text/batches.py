@@ -203,7 +203,7 @@ class _Buckets:
         boundaries = bucket_boundaries(lengths, buckets, batch_size or 1)
         bucket = np.searchsorted(boundaries, lengths)
         members = [np.flatnonzero(bucket == i) for i in range(len(boundaries))]
-        shapes = [(batch_size or max(1, batch_tokens // one), one) for one in boundaries]
+        shapes = [(batch_size or max(1, (batch_tokens or 0) // one), one) for one in boundaries]
         steps = [
             -(-len(indices) // rows) for indices, (rows, _) in zip(members, shapes, strict=True)
         ]

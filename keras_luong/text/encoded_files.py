@@ -146,7 +146,8 @@ def _opened(folder: Path, facts: dict[str, Any]) -> EncodedFiles:
             f"The ids in {str(folder)!r} were made of something else: {', '.join(other)}. Remove "
             "the folder, or name another."
         )
-    return EncodedFiles(*(IdFile(folder, side) for side in _SIDES), dropped=found["dropped"])
+    source, target = (IdFile(folder, side) for side in _SIDES)
+    return EncodedFiles(source, target, found["dropped"])
 
 
 def _write(
