@@ -30,8 +30,9 @@ class Torch(nn.Module):
 
     def encode(self, source):
         kept = source != work.PADDING_ID
+        # torch wants the lengths on the CPU, wherever the rest is.
         packed = nn.utils.rnn.pack_padded_sequence(
-            self.source_embedding(source), kept.sum(1), batch_first=True, enforce_sorted=False
+            self.source_embedding(source), kept.sum(1).cpu(), batch_first=True, enforce_sorted=False
         )
         memory, (hidden, carry) = self.encoder(packed)
         memory, _ = nn.utils.rnn.pad_packed_sequence(

@@ -14,7 +14,7 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 import work
-from forced_ours import save_weights
+from peer_weights import save_weights
 from sentencepiece import SentencePieceProcessor
 from worker import serve
 
