@@ -76,37 +76,50 @@ def interleaved(runners: dict[str, Runner], steps: int, rounds: int) -> dict[str
 
 def common_work(options: argparse.Namespace, pool: ThreadPoolExecutor) -> None:
     """Prints the table of the common work."""
+    heads = ["", "batch", *(f"{mode} / ours" for mode in options.modes), "ours, ms"]
+    heads += ["target tokens a second", "of the rate", "rate, TFLOP/s", "first step, s", "loss"]
     with tempfile.TemporaryDirectory() as folder:
         weights = os.path.join(folder, "weights.npz")
         with ours("float32") as first:
             first.ask("weights", path=weights)
-        cases: dict[tuple[str, int], dict[str, Runner]] = {}
+            print(first.ask("versions"))
+        print(f"First steps and losses: {' / '.join(['ours', *options.modes])}.\n")
+        print(f"| {' | '.join(heads)} |\n{'|---' * len(heads)}|", flush=True)
         for precision in options.precisions:
-            for batch in options.batches:
-                workers = {"ours": ours(precision)}
-                for mode in options.modes:
-                    command = (str(HERE / "torch_peer.py"), precision, mode, weights)
-                    workers[mode] = Worker(sys.executable, *command)
-                cases[precision, batch] = {
-                    name: runner(pool, one, batch=batch) for name, one in workers.items()
-                }
-        print_common(cases, options)
+            # Not all at once: a compiler of torch's takes several cores and gigabytes.
+            cases = {
+                batch: start(precision, batch, weights, options, pool) for batch in options.batches
+            }
+            measure(precision, cases, options)
 
 
-def print_common(cases: dict, options: argparse.Namespace) -> None:
-    """Measures case by case, and prints a row for each."""
+def start(
+    precision: str,
+    batch: int,
+    weights: str,
+    options: argparse.Namespace,
+    pool: ThreadPoolExecutor,
+) -> dict[str, Runner]:
+    workers = {"ours": ours(precision)}
+    for mode in options.modes:
+        command = (str(HERE / "torch_peer.py"), precision, mode, weights)
+        workers[mode] = Worker(sys.executable, *command)
+    return {name: runner(pool, one, batch=batch) for name, one in workers.items()}
+
+
+def measure(
+    precision: str, cases: dict[int, dict[str, Runner]], options: argparse.Namespace
+) -> None:
+    """Measures batch size by batch size, and prints a row for each."""
     names = ["ours", *options.modes]
-    heads = ["", "batch", *(f"{mode} / ours" for mode in options.modes), "ours, ms"]
-    heads += ["target tokens a second", "of the rate", "rate, TFLOP/s", "first step, s", "loss"]
     until = time.monotonic() + options.patience
     ready = {
-        case: {name: one for name, one in runners.items() if one.is_ready(until)}
-        for case, runners in cases.items()
+        batch: {name: one for name, one in runners.items() if one.is_ready(until)}
+        for batch, runners in cases.items()
     }
-    shown = {one.worker.ask("versions") for runners in ready.values() for one in runners.values()}
-    print(f"{'; '.join(sorted(shown))}. First steps and losses: {' / '.join(names)}.\n")
-    print(f"| {' | '.join(heads)} |\n{'|---' * len(heads)}|")
-    for (precision, batch), runners in ready.items():
+    for batch, runners in ready.items():
+        if "ours" not in runners:
+            raise SystemExit(f"Ours is not ready after {options.patience:.0f} s; see --patience.")
         rate = runners["ours"].worker.ask("rate", size=options.size)
         times = interleaved(runners, options.steps, options.rounds)
         own = statistics.median(times["ours"])
