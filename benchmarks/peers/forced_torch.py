@@ -1,4 +1,7 @@
-"""Worker of `forced.py`: a batched beam search in eager torch, the memory tiled for the beams."""
+"""Worker of `forced.py`: a batched beam search in torch, the memory tiled for the beams.
+
+python forced_torch.py WEIGHTS eager|compiled
+"""
 
 import sys
 
@@ -140,7 +143,7 @@ class Torch(nn.Module):
     def describe(self) -> dict:
         # Without torch's second biases, which are zero here.
         counted = [one.numel() for name, one in self.named_parameters() if "bias_hh" not in name]
-        return {"versions": f"torch {torch.__version__}, eager", "parameters": sum(counted)}
+        return {"versions": f"torch {torch.__version__}", "parameters": sum(counted)}
 
     def results(self, search: str) -> dict:
         ids, log_probs = getattr(self, search)(self.source)
@@ -161,6 +164,8 @@ class Torch(nn.Module):
 
 def main() -> None:
     model = Torch(sys.argv[1]).eval()
+    if sys.argv[2] == "compiled":
+        model.step = torch.compile(model.step)
     names = ("describe", "results", "run", "run_encoder", "memory")
     serve({name: getattr(model, name) for name in names})
 
