@@ -25,7 +25,7 @@ import dataclasses
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +81,7 @@ def jobs(options: argparse.Namespace) -> list[Job]:
             "search",
             "search",
             forced.measure,
-            {"names": searching, "works": works, "sizes": search, **limits},
+            {"names": searching, "searches": forced.SEARCHES, "sizes": search, **limits},
         ),
         *_real_jobs(options, limits),
         Job("memory", "training memory", training.memory, {"names": names[:-1], "sizes": train}),
@@ -95,7 +95,7 @@ def jobs(options: argparse.Namespace) -> list[Job]:
             found += _grown(factor, value, train, search, limits)
     if options.full:
         found.append(Job("profile", "profile", forced.profile, {"sizes": search}))
-    return [job for job in found if job.section in options.only]
+    return found
 
 
 def _sizes(options: argparse.Namespace, batch: int) -> dict[str, int]:
@@ -134,7 +134,12 @@ def _grown(factor: str, value: int, train: dict, search: dict, limits: dict) -> 
             "growth",
             f"search, {factor} {value}",
             forced.measure,
-            {"names": GROWTH_SEARCH, "works": ["beam"], "sizes": {**search, **changes}, **limits},
+            {
+                "names": GROWTH_SEARCH,
+                "searches": ["beam"],
+                "sizes": {**search, **changes},
+                **limits,
+            },
         ),
     ]
 
@@ -146,12 +151,7 @@ def _real_jobs(options: argparse.Namespace, limits: dict) -> list[Job]:
     if options.tiny:
         sizes = {"units": 16, "vocabulary": 300, "chunks": 3, "joey_updates": 2}
         return [Job("epoch", "epoch", epoch.measure, {**arguments, **sizes})]
-    sizes = {
-        "units": 512,
-        "vocabulary": 8000,
-        "chunks": 15,
-        "joey_updates": 30 if options.full else 6,
-    }
+    sizes = {"units": 512, "vocabulary": 8000, "chunks": 15, "joey_updates": 6}
     found = [Job("epoch", "epoch", epoch.measure, {**arguments, **sizes})]
     if options.full or translation.is_trained():
         arguments |= {"rounds": 3, "seconds": limits["seconds"]}
@@ -159,12 +159,18 @@ def _real_jobs(options: argparse.Namespace, limits: dict) -> list[Job]:
     return found
 
 
-def run(found: list[Job], kept: Kept, *, fresh: bool) -> tuple[dict[str, dict], list[str]]:
-    """Results by the job's name, and the names of those that failed."""
+def run(
+    found: list[Job], kept: Kept, *, only: Sequence[str], fresh: bool
+) -> tuple[dict[str, dict], list[str]]:
+    """Results by the job's name, and the names of those that failed.
+
+    Of sections that are not asked for what is kept is read and nothing measured.
+    """
     results, failed = {}, []
     for number, job in enumerate(found, 1):
-        result = None if fresh else kept.find(job.name, job.arguments)
-        if result is None:
+        is_asked = job.section in only
+        result = None if fresh and is_asked else kept.find(job.name, job.arguments)
+        if result is None and is_asked:
             print(f"[{number}/{len(found)}] {job.name}", file=sys.stderr, flush=True)
             start = time.monotonic()
             try:
@@ -174,7 +180,8 @@ def run(found: list[Job], kept: Kept, *, fresh: bool) -> tuple[dict[str, dict], 
                 failed.append(job.name)
                 continue
             result = kept.add(job.name, job.arguments, measured, time.monotonic() - start)
-        results[job.name] = result
+        if result is not None:
+            results[job.name] = result
     return results, failed
 
 
@@ -196,7 +203,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         # Tiny results prove nothing tomorrow.
         kept = Kept((Path(folder) if options.tiny else environments.cache()) / "results.jsonl")
-        results, failed = run(jobs(options), kept, fresh=options.fresh)
+        results, failed = run(jobs(options), kept, only=options.only, fresh=options.fresh)
     blocks = tables.blocks(results)
     for name, text in blocks.items():
         print(f"\n## {name}\n\n{text}")

@@ -11,6 +11,7 @@ from benchmarks.peers.floor import Sizes, search_flops, training_flops
 from benchmarks.peers.work import BEAM_WIDTH
 
 Results = dict[str, dict]
+Aim = tuple[str, float, float]  # what, seen, at most
 OURS = training.LEADER
 MEMORY_SEARCH = "search memory, "
 SHARE = "share of the products"
@@ -26,10 +27,9 @@ def blocks(results: Results) -> dict[str, str]:
         "memory": _memory,
         "growth": _growth,
         "profile": _profile,
-        "aims": _aims,
     }
     made = {name: maker(results) for name, maker in makers.items()}
-    return {name: text for name, text in made.items() if text}
+    return {name: text + _aims(name, results) for name, text in made.items() if text}
 
 
 def write(made: dict[str, str], path: Path) -> None:
@@ -114,22 +114,21 @@ def _search(results: Results) -> str:
     def row(one: str, name: str) -> list[str]:
         times = rows[name]["ms"][one]
         middle = statistics.median(times)
-        flops = search_flops(sizes, beams[one]) if one in beams else 0
-        floor = share(flops, middle / 1000, rate) if flops else ""
+        floor = share(search_flops(sizes, beams[one]), middle / 1000, rate)
         return [f"{one}, {name}", ratio(rows["ours"]["ms"][one], times), f"{middle:.0f}", floor]
 
-    works = result["arguments"]["works"]
+    searches = result["arguments"]["searches"]
     table = _table(
-        ["", "ours / this", "ms", SHARE],
-        (row(one, name) for one in works for name in rows),
+        ["", "ours / this", "ms", SHARE], (row(one, name) for one in searches for name in rows)
     )
-    agreement = [
-        f"{search}: {peer} finds {one['same']} of our {one['of']} best hypotheses, "
-        f"log-probabilities differ by {one['log_probs']:.0e} at most"
-        for search, peers in result["found"]["agreement"].items()
-        for peer, one in peers.items()
-    ]
-    return f"{_caption(result)} {'; '.join(agreement)}.\n\n{table}"
+    agreement = (
+        f"Of our {sizes.batch} best hypotheses ({one}) "
+        + ", ".join(f"{peer} finds {row['same']}" for peer, row in peers.items())
+        + f"; log-probabilities differ by {max(row['log_probs'] for row in peers.values()):.0e} "
+        "at most."
+        for one, peers in result["found"]["agreement"].items()
+    )
+    return f"{_caption(result)} {' '.join(agreement)}\n\n{table}"
 
 
 def _epoch(results: Results) -> str:
@@ -287,77 +286,75 @@ def _profile(results: Results) -> str:
     return "\n\n".join(made)
 
 
-def _aims(results: Results) -> str:
+def _aims(section: str, results: Results) -> str:
     """What was aimed at, and whether it was met in these runs."""
-    aims = [*_training_aims(results), *_search_aims(results), *_job_aims(results)]
+    makers: dict[str, Callable[[Results], list[Aim]]] = {
+        "training": _training_aims,
+        "search": _search_aims,
+        "epoch": _epoch_aims,
+        "translation": _translation_aims,
+        "memory": _memory_aims,
+    }
+    if section not in makers:
+        return ""
     rows = (
-        [what, f"{seen:.2f}", f"{most:g}", "met" if seen <= most else "missed"]
-        for what, seen, most in aims
+        [what, f"{seen:.3f}", f"{most:g}", "met" if seen <= most else "missed"]
+        for what, seen, most in makers[section](results)
     )
-    return _table(["", "seen", "at most", ""], rows) if aims else ""
+    return "\n\n" + _table(["aim", "seen", "at most", ""], rows)
 
 
-def _training_aims(results: Results) -> list[tuple[str, float, float]]:
+def _training_aims(results: Results) -> list[Aim]:
+    rows = results["training"]["found"]["rows"]
+    times = {name: row["ms"] for name, row in rows.items()}
+    of_tfa = _middle_ratio(times[OURS], times["tfa"])
+    without = _middle_ratio(times[OURS], times["no attention, XLA"])
+    bfloat16 = _middle_ratio(times["ours, bfloat16"], times["tfa"])
+    return [
+        ("of tfa's time", of_tfa, 0.65),
+        ("of tfa's time, better", of_tfa, 0.6),
+        ("of torch's time", _middle_ratio(times[OURS], times["torch"]), 0.68),
+        ("of the time without attention, both under XLA", without, 1.0),
+        ("bfloat16 without XLA, of tfa's time", bfloat16, 0.55),
+        ("first step, s", rows[OURS]["first_s"], 12.0),
+    ]
+
+
+def _search_aims(results: Results) -> list[Aim]:
+    rows = results["search"]["found"]["rows"]
+    seen = _middle_ratio(rows["ours"]["ms"]["beam"], rows["tfa"]["ms"]["beam"])
+    return [("beam, of tfa's time", seen, 0.82), ("beam, of tfa's time, better", seen, 0.75)]
+
+
+def _epoch_aims(results: Results) -> list[Aim]:
+    ours, joey = (
+        [seconds / row["updates"] for seconds in row["seconds"]]
+        for row in results["epoch"]["found"]["rows"].values()
+    )
+    return [("an update, of Joey's time", _middle_ratio(ours, joey), 0.33)]
+
+
+def _translation_aims(results: Results) -> list[Aim]:
+    rows = results["translation"]["found"]["rows"]
+    ours = _a_token(rows["ours"])
+    return [
+        (f"a token, of the time of {name}", ours / _a_token(row), 0.5)
+        for name, row in rows.items()
+        if name != "ours"
+    ]
+
+
+def _memory_aims(results: Results) -> list[Aim]:
     aims = []
-    if result := results.get("training"):
-        rows = result["found"]["rows"]
-        times = {name: row["ms"] for name, row in rows.items()}
-        aims += [
-            ("training step, of tfa's time", _middle_ratio(times[OURS], times["tfa"]), 0.65),
-            ("the same, better", _middle_ratio(times[OURS], times["tfa"]), 0.6),
-            ("training step, of torch's time", _middle_ratio(times[OURS], times["torch"]), 0.68),
-            (
-                "training step, of the time of the same without attention, both under XLA",
-                _middle_ratio(times[OURS], times["no attention, XLA"]),
-                1.0,
-            ),
-            (
-                "training step in bfloat16 without XLA, of tfa's time",
-                _middle_ratio(times["ours, bfloat16"], times["tfa"]),
-                0.55,
-            ),
-            ("first training step, s", rows[OURS]["first_s"], 12.0),
-        ]
     if result := results.get("training memory"):
         rows = result["found"]["rows"]
-        whole = {name: rows[name]["held"] + rows[name]["peak"] for name in (OURS, "torch")}
-        allowed = whole["torch"] + result["found"]["idle"]
-        what = "whole process in training, of torch's plus an idle TensorFlow's memory"
-        aims.append((what, whole[OURS] / allowed, 1.0))
-    return aims
-
-
-def _search_aims(results: Results) -> list[tuple[str, float, float]]:
-    aims = []
-    if result := results.get("search"):
-        rows = result["found"]["rows"]
-        seen = _middle_ratio(rows["ours"]["ms"]["beam"], rows["tfa"]["ms"]["beam"])
-        aims += [("beam search, of tfa's time", seen, 0.82), ("the same, better", seen, 0.75)]
+        ours, torch = (rows[name]["held"] + rows[name]["peak"] for name in (OURS, "torch"))
+        allowed = torch + result["found"]["idle"]
+        aims.append(("training, of torch's process and an idle TensorFlow", ours / allowed, 1.0))
     for name, result in results.items():
         if name.startswith(MEMORY_SEARCH):
             rows = result["found"]["rows"]
-            what = f"beam {name.replace(',', ', vocabulary')}, of tfa's"
-            aims.append((what, rows["ours"]["beam"] / rows["tfa"]["beam"], 0.5))
-    return aims
-
-
-def _job_aims(results: Results) -> list[tuple[str, float, float]]:
-    aims = []
-    if result := results.get("epoch"):
-        an_update = [
-            [one / row["updates"] for one in row["seconds"]]
-            for row in result["found"]["rows"].values()
-        ]
-        aims.append(("an update of the epoch, of Joey's time", _middle_ratio(*an_update), 0.33))
-    if result := results.get("translation"):
-        rows = result["found"]["rows"]
-        aims += [
-            (
-                f"translating, a token, of the time of {name}",
-                _a_token(rows["ours"]) / _a_token(row),
-                0.5,
-            )
-            for name, row in rows.items()
-            if name != "ours"
-        ]
+            vocabulary = result["arguments"]["sizes"]["vocabulary"]
+            seen = rows["ours"]["beam"] / rows["tfa"]["beam"]
+            aims.append((f"beam, vocabulary {vocabulary}, of tfa's peak", seen, 0.5))
     return aims

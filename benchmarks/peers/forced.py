@@ -28,30 +28,26 @@ ENCODER = "encoder"
 
 
 def measure(
-    names: list[str], works: list[str], sizes: dict, rounds: int, seconds: float
+    names: list[str], searches: list[str], sizes: dict, rounds: int, seconds: float
 ) -> dict[str, Any]:
-    """Milliseconds of each work (searches, or the encoder alone), and the rate of products.
+    """Milliseconds of each search, and the rate of products beside them.
 
     The first of the names must be ours.
     """
     with contextlib.ExitStack() as stack:
-        workers, rows = _start_all(stack, names, Sizes(**sizes).environment())
         products = stack.enter_context(start_ours("products.py"))
-        agreement = {
-            search: _compare(workers, search, Sizes(**sizes).steps)
-            for search in works
-            if search != ENCODER
-        }
+        workers, rows = _start_all(stack, names, Sizes(**sizes).environment())
+        agreement = {one: _compare(workers, one, Sizes(**sizes).steps) for one in searches}
         runs = {
-            f"{name}/{one}": functools.partial(_run, worker, one)
-            for one in works
+            f"{name}/{one}": functools.partial(worker.ask, "run", search=one)
+            for one in searches
             for name, worker in workers.items()
         }
         runs[PRODUCTS] = functools.partial(products.ask, "rate")
         interleaved(runs, 1, seconds)  # warms up
         times = interleaved(runs, rounds, seconds)
     for name in names:
-        rows[name]["ms"] = {one: times[f"{name}/{one}"] for one in works}
+        rows[name]["ms"] = {one: times[f"{name}/{one}"] for one in searches}
     return {"rows": rows, "rate": times[PRODUCTS], "agreement": agreement}
 
 
@@ -105,10 +101,6 @@ def _start_all(
 def _describe(worker: Worker, name: str, weights: str) -> dict:
     # Ours writes the weights when it describes itself.
     return worker.ask("describe", **({"weights": weights} if name == OURS else {}))
-
-
-def _run(worker: Worker, one: str) -> float:
-    return worker.ask("run_encoder") if one == ENCODER else worker.ask("run", search=one)
 
 
 def _compare(workers: dict[str, Worker], search: str, steps: int) -> dict[str, Any]:

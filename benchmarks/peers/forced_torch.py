@@ -152,21 +152,16 @@ class Torch(nn.Module):
     def run(self, search: str) -> float:
         return work.milliseconds(lambda: getattr(self, search)(self.source))
 
-    def run_encoder(self) -> float:
-        with torch.inference_mode():
-            return work.milliseconds(lambda: self.encode(self.source))
-
     def memory(self, search: str) -> float:
-        if search == "encoder":
-            return work.peak_megabytes(self.run_encoder)
-        return work.peak_megabytes(lambda: getattr(self, search)(self.source))
+        run = torch.inference_mode()(self.encode) if search == "encoder" else getattr(self, search)
+        return work.peak_megabytes(lambda: run(self.source))
 
 
 def main() -> None:
     model = Torch(sys.argv[1]).eval()
     if sys.argv[2] == "compiled":
         model.step = torch.compile(model.step)
-    names = ("describe", "results", "run", "run_encoder", "memory")
+    names = ("describe", "results", "run", "memory")
     serve({name: getattr(model, name) for name in names})
 
 
