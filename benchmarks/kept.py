@@ -70,8 +70,14 @@ def code() -> str:
 
 
 def commit() -> str:
-    """What stands in the tree, as git has it; empty where there is no git."""
-    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude", "*"]
+    """The commit that stands in the tree, and whether what measures differs from it."""
+    changed = _git("status", "--porcelain", "--", *(pattern.split("/*")[0] for pattern in CODE))
+    return _git("rev-parse", "--short", "HEAD") + ("-dirty" if changed else "")
+
+
+def _git(*arguments: str) -> str:
+    """Empty where there is no git."""
+    command = ["git", "-C", str(ROOT), *arguments]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
