@@ -348,9 +348,10 @@ def _memory_aims(results: Results) -> list[Aim]:
     aims = []
     if result := results.get("training memory"):
         rows = result["found"]["rows"]
-        ours, torch = (rows[name]["held"] + rows[name]["peak"] for name in (OURS, "torch"))
-        allowed = torch + result["found"]["idle"]
-        aims.append(("training, of torch's process and an idle TensorFlow", ours / allowed, 1.0))
+        whole = {name: row["held"] + row["peak"] for name, row in rows.items()}
+        allowed = whole["torch"] + result["found"]["idle"]
+        what = "of torch's process and an idle TensorFlow"
+        aims += [(f"{name}, {what}", whole[name] / allowed, 1.0) for name in (OURS, "ours")]
     for name, result in results.items():
         if name.startswith(MEMORY_SEARCH):
             rows = result["found"]["rows"]
