@@ -14,7 +14,7 @@ import tensorflow as tf
 from keras_luong.folders import whole_folder
 from keras_luong.ids import PADDING_ID
 from keras_luong.models import Seq2Seq
-from keras_luong.models.compiled import Argument, compiled
+from keras_luong.models.compiled import Argument, CompiledFunctions
 from keras_luong.search import SamplingSearch, Search, SearchResult, search_of
 from keras_luong.serving.batching import by_length, check_verbose, with_progress
 from keras_luong.serving.export import export_saved_model
@@ -87,7 +87,7 @@ class Translator:
         self.source_tokenizer = source_tokenizer
         self.target_tokenizer = target_tokenizer
         self.max_length = max_length
-        self._score: Any = None  # compiled when it is first asked for
+        self._functions = CompiledFunctions()
 
     def fit(
         self,
@@ -130,8 +130,13 @@ class Translator:
             What `keras.Model.fit` returns.
 
         Raises:
-            ValueError: If no pair is left.
+            ValueError: If no pair is left, and for a model that is quantized.
         """
+        if self.model.is_quantized:
+            raise ValueError(
+                "A quantized model cannot be trained: its integers have no gradient. Train it "
+                "before `quantize`, or load it as it was saved then."
+            )
         batches = TrainingBatches(self._encode(train_pairs), batch_size, buckets=buckets, seed=seed)
         validation = None
         if validation_data is not None:
@@ -505,11 +510,10 @@ class Translator:
         """The scores of a batch."""
         source = read_source(self.source_tokenizer, texts, self._source_limit)
         target = read_target(self.target_tokenizer, translations, self.max_length)
-        if self._score is None:
-            ids = Argument((None, None), "int32")
-            self._score = compiled(self.model, self.model.score, [ids] * 3)
+        ids = Argument((None, None), "int32")
+        score = self._functions.get("score", self.model, self.model.score, [ids] * 3)
         arrays = (ids.numpy() for ids in (source, *target))
-        scored = self._score(*map(keras.ops.convert_to_tensor, arrays))
+        scored = score(*map(keras.ops.convert_to_tensor, arrays))
         scored = type(scored)(*map(keras.ops.convert_to_numpy, scored))
         return write_scores(self.source_tokenizer, self.target_tokenizer, source, target[1], scored)
 
