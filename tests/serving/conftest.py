@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.serving import cpp_loader
+from keras_luong.serving import cpp_loader
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ import io
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -12,7 +13,7 @@ import sentencepiece
 import tensorflow as tf
 import tensorflow_text
 
-from tests.serving import cpp_loader
+from keras_luong.serving import cpp_loader
 
 TEXT = tf.TensorSpec([None], tf.string, name="text")
 NOT_UTF8 = b"\xff\xfe\x00\n,"
@@ -235,8 +236,7 @@ def test_without_a_compiler_tests_skip_or_fail_if_required(
     # A pytest of its own, in a folder with this fixture and a PATH without compilers.
     folder = tmp_path / "tests" / "serving"
     folder.mkdir(parents=True)
-    for name in ("conftest.py", "cpp_loader.py"):
-        shutil.copy(cpp_loader.SOURCE.with_name(name), folder)
+    shutil.copy(Path(__file__).with_name("conftest.py"), folder)
     (folder / "test_it.py").write_text("def test_it(cpp_runner):\n    pass\n")
     (tmp_path / "pytest.ini").write_text("[pytest]\npythonpath = .\n")
     monkeypatch.setenv("PATH", str(tmp_path))

@@ -22,8 +22,7 @@ from keras_luong import (
     luong_seq2seq,
     rnn_encoder,
 )
-from keras_luong.serving import Signature, export_saved_model, next_version
-from tests.serving import cpp_loader
+from keras_luong.serving import Signature, cpp_loader, export_saved_model, next_version
 from tests.serving.numbers import (
     DTYPES,
     MAX_LENGTH,

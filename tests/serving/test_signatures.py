@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from keras_luong import BeamSearch, GreedySearch, SamplingSearch, SubwordTokenizer, Translator
 from keras_luong.ids import END_ID
-from tests.serving import cpp_loader
+from keras_luong.serving import cpp_loader
 from tests.serving.numbers import (
     DTYPES,
     MAX_LENGTH,
