@@ -260,7 +260,7 @@ def test_a_function_whose_outputs_cannot_be_served(trained, tmp_path):
     def ragged(texts):
         return {"ids": trained.source_tokenizer.tokenize(texts), "total": tf.size(texts)[None]}
 
-    signatures = {"ids": Signature(ragged, {"text": tf.string})}
+    signatures = {"ids": Signature(ragged, {"text": tf.TensorSpec((None,), tf.string)})}
     with pytest.raises(ValueError, match="(?s)'ids' cannot.*\"ids\" is a RaggedTensorSpec"):
         export_saved_model(
             tmp_path / "a" / "1", trained.model, signatures, [trained.source_tokenizer]
