@@ -1,6 +1,7 @@
 // Runs one signature of a SavedModel through the C++ loader that TensorFlow Serving uses.
 //
-//   saved_model_runner MODEL_DIR SIGNATURE INPUT_NAMES [OPS_SO ...] < requests > replies
+//   saved_model_runner [--threads=N] [--measure] MODEL_DIR SIGNATURE INPUT_NAMES [OPS_SO ...]
+//       < requests > replies
 //
 // As in the stock server, XLA compilation is switched off and no Python is in the process: the
 // program refuses to run when a libpython is mapped. OPS_SO are libraries of custom ops, for
@@ -10,20 +11,37 @@
 // input, in the order of the names and separated by semicolons. A value is the hexadecimal of a
 // text, or of a number as it is written, followed by a comma. So "4869,," is the batch of "Hi" and
 // "", "," the batch of one empty text and an empty line the batch of no rows; "4869,;302e35," has
-// "Hi" and 0.5 in a row. Line breaks and bytes that are not UTF-8 pass.
+// "Hi" and 0.5 in a row. Line breaks and bytes that are not UTF-8 pass. For an input of rank 2 a
+// value is a row of numbers with spaces between them, "35203132," the batch of [5, 12]; all rows of
+// a request have the same length.
 //
 // A line of stdout is the reply to one request, a JSON object:
 //   {"NAME": {"dtype": "float32", "shape": [2, 3], "values": [...]}, ...}
 // with the values in row-major order and strings in hexadecimal.
 //
+// With --threads=N all requests are read first; then N threads share the one session, each taking
+// the next request as soon as it has done one. Replies keep the order of the requests.
+//
+// With --measure all requests are read first too, and a reply says what its request took instead of
+// what it said: when it began, in seconds after the first, how long the session ran, and the bytes
+// that the process held in memory when it was done:
+//   {"began": 0.5, "seconds": 0.01, "resident": 123456789}
+//
 // The exit status says where it failed; the message is on stderr.
 
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
 #include <iostream>
 #include <map>
+#include <sstream>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -107,30 +125,57 @@ std::vector<std::string> ParseColumn(const std::string& line) {
 }
 
 template <typename T, typename Parse>
-tensorflow::Tensor Filled(tensorflow::DataType dtype, const std::vector<std::string>& values,
-                          Parse parse) {
-  tensorflow::Tensor batch(dtype, {static_cast<int64_t>(values.size())});
+tensorflow::Tensor Filled(const tensorflow::TensorInfo& input,
+                          const std::vector<std::string>& values, Parse parse) {
+  tensorflow::Tensor batch(input.dtype(), {static_cast<int64_t>(values.size())});
   auto rows = batch.flat<T>();
   for (size_t i = 0; i < values.size(); ++i) rows(i) = parse(values[i]);
   return batch;
 }
 
-bool IsReadable(tensorflow::DataType dtype) {
-  return dtype == tensorflow::DT_STRING || dtype == tensorflow::DT_FLOAT ||
-         dtype == tensorflow::DT_INT32;
+int32_t Whole(const std::string& text) {
+  return static_cast<int32_t>(std::strtol(text.c_str(), nullptr, 10));
 }
 
-tensorflow::Tensor Batch(tensorflow::DataType dtype, const std::vector<std::string>& values) {
-  if (dtype == tensorflow::DT_FLOAT) {
-    return Filled<float>(dtype, values,
-                         [](const std::string& value) { return std::strtof(value.c_str(), 0); });
+// A matrix, each value one of its rows.
+tensorflow::Tensor Rows(const std::vector<std::string>& values) {
+  std::vector<std::vector<int32_t>> rows;
+  for (const std::string& value : values) {
+    rows.emplace_back();
+    std::istringstream words(value);
+    for (std::string word; words >> word;) rows.back().push_back(Whole(word));
+    if (rows.back().size() != rows[0].size()) {
+      Fail(kUsageError, "The rows of a matrix have one length.");
+    }
   }
-  if (dtype == tensorflow::DT_INT32) {
-    return Filled<int32_t>(dtype, values, [](const std::string& value) {
-      return static_cast<int32_t>(std::strtol(value.c_str(), 0, 10));
+  const int64_t columns = rows.empty() ? 0 : rows[0].size();
+  tensorflow::Tensor batch(tensorflow::DT_INT32, {static_cast<int64_t>(rows.size()), columns});
+  auto matrix = batch.matrix<int32_t>();
+  for (size_t i = 0; i < rows.size(); ++i) {
+    for (int64_t j = 0; j < columns; ++j) matrix(i, j) = rows[i][j];
+  }
+  return batch;
+}
+
+bool IsReadable(const tensorflow::TensorInfo& input) {
+  const auto& shape = input.tensor_shape();
+  if (shape.unknown_rank()) return false;
+  if (shape.dim_size() == 2) return input.dtype() == tensorflow::DT_INT32;
+  return shape.dim_size() == 1 &&
+         (input.dtype() == tensorflow::DT_STRING || input.dtype() == tensorflow::DT_FLOAT ||
+          input.dtype() == tensorflow::DT_INT32);
+}
+
+tensorflow::Tensor Batch(const tensorflow::TensorInfo& input,
+                         const std::vector<std::string>& values) {
+  if (input.tensor_shape().dim_size() == 2) return Rows(values);
+  if (input.dtype() == tensorflow::DT_FLOAT) {
+    return Filled<float>(input, values, [](const std::string& value) {
+      return std::strtof(value.c_str(), nullptr);
     });
   }
-  return Filled<tensorflow::tstring>(dtype, values,
+  if (input.dtype() == tensorflow::DT_INT32) return Filled<int32_t>(input, values, Whole);
+  return Filled<tensorflow::tstring>(input, values,
                                      [](const std::string& value) { return value; });
 }
 
@@ -211,54 +256,163 @@ const typename Map::mapped_type& Find(const Map& map, const std::string& key,
   return found->second;
 }
 
+// A signature of a loaded model.
+class Signature {
+ public:
+  using Feeds = std::vector<std::pair<std::string, tensorflow::Tensor>>;
+
+  Signature(const tensorflow::SavedModelBundle& bundle, const std::string& name,
+            const std::string& input_names)
+      : session_(bundle.GetSession()) {
+    const auto& signature = Find(bundle.GetSignatures(), name, "signature");
+    for (const std::string& input : Split(input_names, ',')) {
+      inputs_.push_back(Find(signature.inputs(), input, "input"));
+      if (!IsReadable(inputs_.back())) {
+        Fail(kUsageError, "Input \"" + input + "\" has dtype " +
+                              tensorflow::DataTypeString(inputs_.back().dtype()) + " and shape " +
+                              inputs_.back().tensor_shape().ShortDebugString() +
+                              ", which this program does not read.");
+      }
+    }
+    for (const auto& output : signature.outputs()) {
+      names_.push_back(output.first);
+      fetches_.push_back(output.second.name());
+    }
+  }
+
+  Feeds Parse(const std::string& line) const {
+    const std::vector<std::string> columns = Split(line, ';');
+    if (columns.size() != inputs_.size()) Fail(kUsageError, "A request has a column an input.");
+    Feeds feeds;
+    for (size_t i = 0; i < inputs_.size(); ++i) {
+      feeds.emplace_back(inputs_[i].name(), Batch(inputs_[i], ParseColumn(columns[i])));
+    }
+    return feeds;
+  }
+
+  // Any number of threads may be in here.
+  std::vector<tensorflow::Tensor> Run(const Feeds& feeds) const {
+    std::vector<tensorflow::Tensor> outputs;
+    const absl::Status ran = session_->Run(feeds, fetches_, {}, &outputs);
+    if (!ran.ok()) Fail(kRunError, ran.ToString());
+    return outputs;
+  }
+
+  std::string Reply(const std::vector<tensorflow::Tensor>& outputs) const {
+    std::string reply = "{";
+    for (size_t i = 0; i < names_.size(); ++i) {
+      reply += (i ? ", \"" : "\"") + names_[i] + "\": " + JsonTensor(names_[i], outputs[i]);
+    }
+    return reply + "}";
+  }
+
+ private:
+  tensorflow::Session* session_;
+  std::vector<tensorflow::TensorInfo> inputs_;
+  std::vector<std::string> names_, fetches_;
+};
+
+// Answers each request as soon as it is read.
+void Stream(const Signature& signature) {
+  for (std::string line; std::getline(std::cin, line);) {
+    std::cout << signature.Reply(signature.Run(signature.Parse(line))) << std::endl;
+  }
+}
+
+int64_t ResidentBytes() {
+  int64_t all = 0, resident = 0;
+  std::ifstream("/proc/self/statm") >> all >> resident;
+  return resident * sysconf(_SC_PAGESIZE);
+}
+
+struct Options {
+  int threads = 0;  // 0: answers as requests come
+  bool measures = false;
+};
+
+struct Measured {
+  double began, seconds;
+  int64_t resident;
+};
+
+// Answers requests that are all in memory, in several threads.
+void Share(const Signature& signature, const Options& options) {
+  std::vector<Signature::Feeds> requests;
+  for (std::string line; std::getline(std::cin, line);) requests.push_back(signature.Parse(line));
+  // Nothing grows while requests are measured.
+  std::vector<Measured> measured(options.measures ? requests.size() : 0);
+  std::vector<std::string> replies(options.measures ? 0 : requests.size());
+  const auto start = std::chrono::steady_clock::now();
+  const auto now = [start] {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  };
+  std::atomic<size_t> next{0};
+  const auto work = [&] {
+    for (size_t i; (i = next++) < requests.size();) {
+      const double began = now();
+      const std::vector<tensorflow::Tensor> outputs = signature.Run(requests[i]);
+      if (options.measures) {
+        const double seconds = now() - began;
+        measured[i] = {began, seconds, ResidentBytes()};
+      } else {
+        replies[i] = signature.Reply(outputs);
+      }
+    }
+  };
+  std::vector<std::thread> threads;
+  for (int i = 0; i < std::max(1, options.threads); ++i) threads.emplace_back(work);
+  for (std::thread& thread : threads) thread.join();
+  for (const std::string& reply : replies) std::cout << reply << "\n";
+  for (const Measured& one : measured) {
+    std::cout << "{\"began\": " << Json(one.began) << ", \"seconds\": " << Json(one.seconds)
+              << ", \"resident\": " << one.resident << "}\n";
+  }
+  std::cout.flush();
+}
+
+// Reads options and takes them from the front of the arguments.
+Options TakeOptions(std::vector<std::string>& arguments) {
+  Options options;
+  while (!arguments.empty() && arguments[0].rfind("--", 0) == 0) {
+    const std::string threads = "--threads=";
+    if (arguments[0] == "--measure") {
+      options.measures = true;
+    } else if (arguments[0].rfind(threads, 0) == 0) {
+      options.threads = std::atoi(arguments[0].c_str() + threads.size());
+      if (options.threads < 1) Fail(kUsageError, "--threads is at least 1.");
+    } else {
+      Fail(kUsageError, "No option " + arguments[0] + ", only --threads=N and --measure.");
+    }
+    arguments.erase(arguments.begin());
+  }
+  return options;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc < 4) {
+  std::vector<std::string> arguments(argv + 1, argv + argc);
+  const Options options = TakeOptions(arguments);
+  if (arguments.size() < 3) {
     Fail(kUsageError, std::string("Usage: ") + argv[0] +
-                          " MODEL_DIR SIGNATURE INPUT_NAMES [OPS_SO ...] < requests > replies");
+                          " [--threads=N] [--measure] MODEL_DIR SIGNATURE INPUT_NAMES"
+                          " [OPS_SO ...] < requests > replies");
   }
   tensorflow::DisableXlaCompilation();
-  for (int i = 4; i < argc; ++i) LoadOps(argv[i]);
+  for (size_t i = 3; i < arguments.size(); ++i) LoadOps(arguments[i]);
   RefusePython();
 
   tensorflow::SavedModelBundle bundle;
   const absl::Status loaded =
-      tensorflow::LoadSavedModel(tensorflow::SessionOptions(), tensorflow::RunOptions(), argv[1],
-                                 {"serve"}, &bundle);
+      tensorflow::LoadSavedModel(tensorflow::SessionOptions(), tensorflow::RunOptions(),
+                                 arguments[0], {"serve"}, &bundle);
   if (!loaded.ok()) Fail(kLoadError, loaded.ToString());
 
-  const auto& signature = Find(bundle.GetSignatures(), argv[2], "signature");
-  std::vector<tensorflow::TensorInfo> inputs;
-  for (const std::string& name : Split(argv[3], ',')) {
-    inputs.push_back(Find(signature.inputs(), name, "input"));
-    if (!IsReadable(inputs.back().dtype())) {
-      Fail(kUsageError, "Input \"" + name + "\" has dtype " +
-                            tensorflow::DataTypeString(inputs.back().dtype()) +
-                            ", which this program does not read.");
-    }
-  }
-  std::vector<std::string> names, fetches;
-  for (const auto& output : signature.outputs()) {
-    names.push_back(output.first);
-    fetches.push_back(output.second.name());
-  }
-
-  for (std::string line; std::getline(std::cin, line);) {
-    const std::vector<std::string> columns = Split(line, ';');
-    if (columns.size() != inputs.size()) Fail(kUsageError, "A request has a column an input.");
-    std::vector<std::pair<std::string, tensorflow::Tensor>> feeds;
-    for (size_t i = 0; i < inputs.size(); ++i) {
-      feeds.emplace_back(inputs[i].name(), Batch(inputs[i].dtype(), ParseColumn(columns[i])));
-    }
-    std::vector<tensorflow::Tensor> outputs;
-    const absl::Status ran = bundle.GetSession()->Run(feeds, fetches, {}, &outputs);
-    if (!ran.ok()) Fail(kRunError, ran.ToString());
-    std::string reply = "{";
-    for (size_t i = 0; i < names.size(); ++i) {
-      reply += (i ? ", \"" : "\"") + names[i] + "\": " + JsonTensor(names[i], outputs[i]);
-    }
-    std::cout << reply << "}" << std::endl;
+  const Signature signature(bundle, arguments[1], arguments[2]);
+  if (options.threads || options.measures) {
+    Share(signature, options);
+  } else {
+    Stream(signature);
   }
   RefusePython();
 }
