@@ -26,7 +26,7 @@ def cpp_runner(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def runner_2_20(cpp_runner: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same program with TensorFlow 2.20, for `run(runner_2_20, ..., packages=OTHER_PACKAGES)`."""
+    """The same program with TensorFlow 2.20; `run` then needs `packages=OTHER_PACKAGES`."""
     if not OTHER_PACKAGES.is_dir():
         _skip(f"no TensorFlow 2.20 in {OTHER_PACKAGES}, where `make test` installs it")
     return shared_by_workers(

@@ -40,6 +40,13 @@ BROKEN = [
 ]
 
 
+# What is as long as a side of a sentence.
+_OF_LENGTH = {
+    "source": ("source_tokens",),
+    "target": ("target_tokens", "target_ids", "token_log_probs"),
+}
+
+
 def random_bytes(count: int, seed: int) -> list[bytes]:
     """Strings of bytes: a third any bytes, a third broken text, a third text of any characters."""
     chance = random.Random(seed)
@@ -154,16 +161,14 @@ def row_of(reply: Mapping[str, np.ndarray], row: int) -> dict[str, Any]:
 def _assert_lengths(reply: Mapping[str, np.ndarray], side: str) -> None:
     lengths = reply[f"{side}_length"]
     assert (lengths >= 0).all()
-    for name in (
-        f"{side}_tokens",
-        f"{side}_ids",
-        *(["token_log_probs"] if side == "target" else []),
-    ):
+    for name in _OF_LENGTH[side]:
         if name in reply:
-            assert reply[name].shape[:-1] == lengths.shape, name
-            assert reply[name].shape[-1] == lengths.max(initial=0), name
-            beyond = np.arange(reply[name].shape[-1]) >= lengths[..., None]
-            assert not any(reply[name][beyond].tolist()), name
+            values = reply[name]
+            assert values.shape[:-1] == lengths.shape, name
+            # A batch of no rows may keep the width of the row that stood in.
+            assert not lengths.size or values.shape[-1] == lengths.max(), name
+            beyond = np.arange(values.shape[-1]) >= lengths[..., None]
+            assert not any(values[beyond].tolist()), name
     if "attention_scores" in reply:
         scores = reply["attention_scores"]
         axis = -1 if side == "source" else -2

@@ -1,7 +1,7 @@
 """Every signature of one export, for texts that nobody expects, in each loader that there is.
 
-The loaders are the one of TF Serving in C++, of the TensorFlow installed here and of 2.20, which the
-newest release of the server is built from, and Python's two in fresh processes.
+The loaders are the one of TF Serving in C++, of the TensorFlow installed here and of 2.20, which
+the newest release of the server is built from, and Python's two in fresh processes.
 """
 
 import json
@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.serving import cpp_loader, every_signature, hostile
+from keras_luong.serving import cpp_loader
+from tests.serving import every_signature, hostile
 from tests.serving.conftest import OTHER_PACKAGES
 from tests.serving.numbers import VOCABULARY, assert_says
 
@@ -70,7 +71,8 @@ def run_in_python(version, model_dir, requests):
         for columns in batches
     ]
     done = subprocess.run(
-        [sys.executable, str(program), version, str(model_dir)],
+        # -P: the folder of the program, which holds a numbers.py, is not looked into.
+        [sys.executable, "-P", str(program), version, str(model_dir)],
         input="".join(lines),
         capture_output=True,
         text=True,
