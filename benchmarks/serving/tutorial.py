@@ -1,9 +1,9 @@
 """A translator as tutorials build one: Keras' own layers, a greedy loop in a `tf.function`.
 
-The sizes are those of ours: an LSTM that reads both ways, an LSTM that writes, `keras.layers.Attention`
-between them, a layer over output and context, a product with the vocabulary. Without input feeding
-the attention vector is not read again. Its weights are random, so it writes as many tokens as the
-request says: those that ours writes.
+The sizes are those of ours: an LSTM that reads both ways, one that writes, `keras.layers.Attention`
+between them, a layer over output and context, a product with the vocabulary. There is no input
+feeding: the attention vector is not read again. Its weights are random, so it writes as many tokens
+as a request says.
 """
 
 from pathlib import Path

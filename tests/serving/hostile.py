@@ -86,8 +86,8 @@ def signature_defs(model_dir: Path) -> dict[str, Any]:
 def columns_of(signature: Any, texts: Sequence[str | bytes], vocabulary: int) -> Columns:
     """A row for each text for every input of a signature, whatever its type.
 
-    Ids are bytes of the text, numbers come in turns, the worst among them, and a second text of a
-    row is the text of another row.
+    Ids are made of the bytes of the text, as many of them outside the vocabulary as in it; numbers
+    come in turns, the worst among them, and a second text of a row is the text of another row.
     """
     columns = {}
     for name, info in sorted(signature.inputs.items()):
@@ -191,7 +191,7 @@ def _in_turns(values: Sequence[float], count: int) -> list:
 
 def _ids(text: str | bytes, vocabulary: int) -> list[int]:
     text = text if isinstance(text, bytes) else text.encode()
-    return [1 + byte % (vocabulary - 1) for byte in text]
+    return [byte % (2 * vocabulary) - 2 for byte in text]
 
 
 def _padded(values: list) -> list:
