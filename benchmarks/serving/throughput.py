@@ -3,14 +3,14 @@
     KERAS_BACKEND=tensorflow python benchmarks/serving/throughput.py MULTI30K [--translator FOLDER]
 
 MULTI30K holds `test_2016_flickr` with `.en` and `.de`, plain or `.gz`; the translator is what
-`Translator.save` wrote, by default the one that `benchmarks/peers/translation.py` trained. It is exported with a beam of 5
-and with greedy search, and loaded by a C++ program without Python. Threads of the program share the
-session: each sends its next request when it has the reply to the last one, as a client of a server
-does. A request holds one sentence, or `--batch-size` of them, which the client put together in the
-order that they came in. TensorFlow's own pools have a thread a core, as in the server.
+`Translator.save` wrote, by default the one that `benchmarks/peers/translation.py` trained. It is
+exported with a beam of 5 and with greedy search, and loaded by a C++ program without Python.
+Threads of the program share the session: each sends its next request when it has the reply to the
+last one, as a client of a server does. A request holds one sentence, or `--batch-size` of them,
+which the client put together in the order that they came in. TensorFlow's own pools have a thread a
+core, as in the server.
 
-Peers, whose environment is made where it is missing (see `benchmarks/peers/environments.py`), all
-from ids to ids and from one file of weights or sizes:
+Peers, from ids to ids (tfa's environment is made where it is missing):
 - tfa's beam and greedy search with our weights;
 - a tutorial's model of the same sizes (`tutorial.py`), greedy, with random weights, which writes as
   many tokens as ours does; saved in two ways.

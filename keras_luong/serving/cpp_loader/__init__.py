@@ -66,8 +66,10 @@ def build(folder: Path, packages: Path | None = None) -> Path:
             runs here. Another one need not be importable: its libraries and headers are used.
     """
     binary = folder / "saved_model_runner"
-    tensorflow = _package_folder("tensorflow", packages)
-    command = [compiler(), "-O0", "-w", *_FLAGS, f"-I{tensorflow / 'include'}", str(SOURCE)]
+    program, tensorflow = compiler(), _package_folder("tensorflow", packages)
+    if program is None or tensorflow is None:
+        raise RunnerError(obstacle())
+    command = [program, "-O0", "-w", *_FLAGS, f"-I{tensorflow / 'include'}", str(SOURCE)]
     command += ["-o", str(binary), f"-L{tensorflow}"]
     command += [f"-l:{library.name}" for library in _tensorflow_libraries(packages)]
     command += [f"-Wl,-rpath,{tensorflow}", "-ldl", "-pthread"]
@@ -190,7 +192,9 @@ def _package_folder(name: str, packages: Path | None) -> Path | None:
         return packages / name
     # Found without an import: tensorflow_text takes seconds.
     spec = importlib.util.find_spec(name)
-    return Path(spec.submodule_search_locations[0]) if spec else None
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    return Path(spec.submodule_search_locations[0])
 
 
 def _request(columns: Mapping[str, Column]) -> str:
