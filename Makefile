@@ -18,11 +18,13 @@ MULTI30K ?=
 BENCH_ARGS ?=
 
 with_extras := .[test,jax,examples]
+# TensorFlow's C++ library needs Linux.
+tensorflow_2_20 := $(if $(filter Linux,$(shell uname -s)),$(VENV)/tensorflow-2.20/.complete)
 pytest = $(1)/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-torch test-all doctest lint format types wheel wheel-check bench clean
+.PHONY: help demo test test-torch test-long test-all doctest lint format types wheel wheel-check bench clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /|/' | awk -F'|' '{ printf "%-12s %s\n", $$1, $$2 }'
@@ -30,7 +32,7 @@ help:  ## List the targets
 demo: $(VENV)/.core  ## Train, evaluate and export the date model: a few minutes on two cores
 	KERAS_BACKEND=tensorflow TF_CPP_MIN_LOG_LEVEL=3 $(VENV)/bin/python examples/dates.py
 
-test: doctest  ## Run the tests: all on TensorFlow, those of the layers, search and models on JAX
+test: doctest $(tensorflow_2_20)  ## Run the tests: all on TensorFlow, those of the layers, search and models on JAX
 	KERAS_BACKEND=tensorflow $(call pytest,$(VENV)) $(PYTEST_ARGS)
 	KERAS_BACKEND=jax $(call pytest,$(VENV)) $(PYTEST_ARGS)
 	KERAS_BACKEND=jax JAX_ENABLE_X64=1 $(call pytest,$(VENV)) $(PYTEST_ARGS)
@@ -38,7 +40,10 @@ test: doctest  ## Run the tests: all on TensorFlow, those of the layers, search 
 test-torch: $(VENV_TORCH)/.test  ## Run the tests of the layers, search and models on torch, with no TensorFlow there
 	KERAS_BACKEND=torch $(call pytest,$(VENV_TORCH)) $(PYTEST_ARGS)
 
-test-all: lint types wheel-check test test-torch  ## Run every check
+test-long: $(VENV)/.test  ## Run what takes long: ten thousand random texts to an export, memory over five thousand
+	KERAS_BACKEND=tensorflow $(call pytest,$(VENV)) -m long $(PYTEST_ARGS)
+
+test-all: lint types wheel-check test test-torch test-long  ## Run every check
 
 doctest: $(VENV)/.test  ## Run the examples in the docstrings
 	KERAS_BACKEND=tensorflow TF_CPP_MIN_LOG_LEVEL=2 $(VENV)/bin/python -m pytest --doctest-modules keras_luong
@@ -107,6 +112,13 @@ $(VENV)/.core: $(VENV)/.made pyproject.toml
 $(VENV)/.test: $(VENV)/.made pyproject.toml
 	$(call install,$(VENV),--editable '$(with_extras)')
 	@touch $@ $(VENV)/.core
+
+# What the newest TF Serving is built from, for its C++ loader: libraries and headers, 300 MB to
+# download and 1.3 GB on the disk. Nothing there is ever imported, so it comes without dependencies.
+$(VENV)/tensorflow-2.20/.complete: | $(VENV)/.made
+	rm -rf $(@D)
+	$(call install,$(VENV),--target $(@D) --no-deps 'tensorflow-cpu==2.20.*' 'tensorflow-text==2.20.*')
+	@touch $@
 
 $(VENV_TORCH)/.made:
 	$(call environment,$(VENV_TORCH))

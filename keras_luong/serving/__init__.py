@@ -7,6 +7,7 @@ from keras_luong.serving.export import (
     next_version,
 )
 from keras_luong.serving.graph_check import check_servable
+from keras_luong.serving.seq2seq_export import export_seq2seq
 from keras_luong.serving.translation import ScoredTranslation, Translation
 from keras_luong.serving.translator import Translator
 from keras_luong.serving.unknown_words import UnknownWords
@@ -20,5 +21,6 @@ __all__ = [
     "check_servable",
     "check_version_path",
     "export_saved_model",
+    "export_seq2seq",
     "next_version",
 ]
