@@ -118,34 +118,24 @@ def parser() -> argparse.ArgumentParser:
     root.add_argument("--version", action=_Version, nargs=0, help="print the version")
     commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    def command(
-        name: str, help: str, text: str, module: str = "commands"
-    ) -> argparse.ArgumentParser:
+    for name, short, text, add_to in (
+        ("train", "learn to translate from two files", _TRAIN, _add_train),
+        ("translate", "translate standard input or files", _TRANSLATE, _add_translate),
+        ("evaluate", "compare translations with a file: BLEU, chrF", _EVALUATE, _add_evaluate),
+        ("export", "write a SavedModel for TF Serving", _EXPORT, _add_export),
+        ("check", "say whether TF Serving can run a SavedModel", _CHECK, _add_check),
+        ("serve-config", "write TF Serving's files for it", _SERVE_CONFIG, _add_serve_config),
+    ):
         one = commands.add_parser(
             name,
-            help=help,
+            help=short,
             description=text,
             epilog=_EXIT,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
+        module = "serve_config" if name == "serve-config" else "commands"
         one.set_defaults(module=module, function=name.replace("-", "_"))
-        return one
-
-    _add_train(command("train", "learn to translate from two files", _TRAIN))
-    _add_translate(
-        command("translate", "translate lines of standard input or of files", _TRANSLATE)
-    )
-    _add_evaluate(command("evaluate", "compare translations with a file: BLEU, chrF", _EVALUATE))
-    _add_export(command("export", "write a SavedModel for TF Serving", _EXPORT))
-    _add_check(command("check", "say whether TF Serving can run a SavedModel", _CHECK))
-    _add_serve_config(
-        command(
-            "serve-config",
-            "write TF Serving's configuration for an export",
-            _SERVE_CONFIG,
-            "serve_config",
-        )
-    )
+        add_to(one)
     return root
 
 

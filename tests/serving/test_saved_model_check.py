@@ -118,9 +118,8 @@ def test_ragged_outputs(tmp_path):
 
 def test_inputs_that_cannot_be_batched(tmp_path):
     fixed = tf.TensorSpec([4], tf.string, name="text")
-    (problem,) = problems(
-        saved(tmp_path / "1", lambda text: {"text": tf.tile(text, [2])[:0]}, fixed)
-    )[:1]
+    path = saved(tmp_path / "1", lambda text: {"text": text[: tf.size(text)]}, fixed)
+    problem, *_ = problems(path)
     assert 'input "text" has shape (4,)' in problem
 
 
