@@ -82,11 +82,19 @@ def translate(options: argparse.Namespace) -> int:
         # What is not there is said before anything is loaded.
         files = [stack.enter_context(path.open("rb")) for path in options.files]
         translator, search = Translator.load(options.translator), _search(options)
-        for texts in _ready(files or [sys.stdin.buffer], options.batch_size):
+        for texts in _ready(files or [standard_input()], options.batch_size):
             for one in translator.explain(texts, search, verbose=0):
                 sys.stdout.buffer.write(_line(one, options.scores))
             sys.stdout.buffer.flush()
     return 0
+
+
+def standard_input() -> BinaryIO:
+    """Standard input as a file of our own.
+
+    Python closes its own one in the end, and aborts if a thread still waits for a line of it.
+    """
+    return open(sys.stdin.fileno(), "rb", closefd=False)
 
 
 def _line(translation: Any, scores: bool) -> bytes:

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -51,7 +52,7 @@ def process(*arguments, **options):
 
 
 def given(monkeypatch, data):
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+    monkeypatch.setattr("keras_luong_cli.commands.standard_input", lambda: io.BytesIO(data))
 
 
 def test_what_was_trained_is_a_translator(trained, texts):
@@ -102,10 +103,19 @@ def test_a_reader_that_has_enough_is_no_error(trained):
         one.stdin.write(b"one\n")
         one.stdout.readline()
         one.stdout.close()
-        one.stdin.write(b"two\n" * 10)
-        one.stdin.close()
+        one.stdin.write(b"two\n" * 10)  # and there may be more: standard input stays open
         assert one.wait() == 0
         assert b"Traceback" not in one.stderr.read()
+
+
+def test_ctrl_c_stops_without_a_traceback(trained):
+    with process("translate", trained, bufsize=0) as one:
+        one.stdin.write(b"one\n")
+        one.stdout.readline()
+        one.send_signal(signal.SIGINT)
+        assert one.wait() == 130
+        error = one.stderr.read()
+        assert b"keras-luong: stopped" in error and b"Traceback" not in error
 
 
 def test_from_scores_to_a_served_model(trained, texts, tmp_path, capsys):
