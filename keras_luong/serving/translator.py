@@ -381,8 +381,13 @@ class Translator:
     def load(cls, path: str | os.PathLike[str]) -> "Translator":
         """Loads what `save` wrote.
 
+        Keras' safe mode is on: layers that bring code of their own, such as `Lambda`, are refused,
+        and nothing is unpickled. What is trusted is the classes that this process knows: a model
+        can name any that are registered, and be of any size.
+
         Raises:
             FileNotFoundError: If `path` is not such a folder.
+            ValueError: If a file in it is none that `save` wrote, or the model would run code.
         """
         path = Path(path)
         missing = [
@@ -391,6 +396,10 @@ class Translator:
         if missing:
             raise FileNotFoundError(f"{str(path)!r} is no saved translator: {missing} not found.")
         config = json.loads((path / _CONFIG).read_text(encoding="utf-8"))
+        if not {"max_length"} <= set(config) <= {"max_length", "training_data"}:
+            raise ValueError(
+                f"{_CONFIG} must hold max_length, and may hold training_data. Received: {config}"
+            )
         training_data = config.pop("training_data", [])
         translator = cls(
             keras.saving.load_model(path / _MODEL),
