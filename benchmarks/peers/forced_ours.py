@@ -63,34 +63,19 @@ class Ours:
     def run(self, search: str) -> float:
         return work.milliseconds(lambda: np.array(self.search(search).ids))
 
-    def run_encoder(self) -> float:
-        ids = tf.constant(self.source)
-        return work.milliseconds(lambda: self.encode(ids)[0][0].numpy())
-
-    def run_product(self, search: str) -> float:
-        """The products with the vocabulary alone, one a step."""
-        rows = work.BATCH * (work.BEAM_WIDTH if search == "beam" else 1)
-        vectors = tf.random.stateless_uniform((rows, work.UNITS), (1, 2), -1.0)
-        kernel = tf.convert_to_tensor(self.model.head.kernel)
-
-        def products() -> None:
-            for _ in range(work.STEPS):
-                last = tf.matmul(vectors, kernel)
-            last.numpy()
-
-        return work.milliseconds(products)
-
     def profile(self, search: str) -> dict:
         return profile(lambda: np.array(self.search(search).ids))
 
     def memory(self, search: str) -> float:
-        run = self.run_encoder if search == "encoder" else lambda: self.search(search)
-        return work.peak_megabytes(run)
+        if search == "encoder":
+            ids = tf.constant(self.source)
+            return work.peak_megabytes(lambda: self.encode(ids)[0][0].numpy())
+        return work.peak_megabytes(lambda: self.search(search))
 
 
 def main() -> None:
     ours = Ours()
-    names = ("describe", "results", "run", "run_encoder", "run_product", "profile", "memory")
+    names = ("describe", "results", "run", "profile", "memory")
     serve({name: getattr(ours, name) for name in names})
 
 

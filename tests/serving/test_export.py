@@ -22,8 +22,7 @@ from keras_luong import (
     luong_seq2seq,
     rnn_encoder,
 )
-from keras_luong.serving import Signature, export_saved_model, next_version
-from tests.serving import cpp_loader
+from keras_luong.serving import Signature, cpp_loader, export_saved_model, next_version
 from tests.serving.numbers import (
     DTYPES,
     MAX_LENGTH,
@@ -284,7 +283,7 @@ def test_a_function_whose_outputs_cannot_be_served(trained, tmp_path):
     def ragged(texts):
         return {"ids": trained.source_tokenizer.tokenize(texts), "total": tf.size(texts)[None]}
 
-    signatures = {"ids": Signature(ragged, {"text": tf.string})}
+    signatures = {"ids": Signature(ragged, {"text": tf.TensorSpec((None,), tf.string)})}
     with pytest.raises(ValueError, match="(?s)'ids' cannot.*\"ids\" is a RaggedTensorSpec"):
         export_saved_model(
             tmp_path / "a" / "1", trained.model, signatures, [trained.source_tokenizer]
