@@ -266,8 +266,9 @@ class _Rows:
     def batch(self, indices: Tensor, length: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Source, target in and target out of some pairs, padded to a length."""
         indices = tf.where(indices == _FILL, self.source.nrows() - 1, indices)
+        shape = [tf.size(indices, length.dtype), length]
         source, target_in, target_out = (
-            tf.gather(side, indices).to_tensor(PADDING_ID, shape=[None, length])
+            tf.gather(side, indices).to_tensor(PADDING_ID, shape=shape)
             for side in (self.source, self.target_in, self.target_out)
         )
         return source, target_in, target_out
