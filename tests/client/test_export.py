@@ -1,0 +1,100 @@
+"""What the clients read from an export, against what `Translator` itself says."""
+
+import numpy as np
+import pytest
+
+from keras_luong import BeamSearch, SamplingSearch
+from keras_luong.ids import END_ID
+from keras_luong_client import GrpcClient, RestClient
+from tests.client.model_server import ModelServer, listening
+from tests.serving.numbers import tokenizer_of_numbers, untrained
+
+TEXTS = ["one", "", "four three two one", "two two", "犬 two", " ".join(["one"] * 30)]
+BEAM = BeamSearch(3, n_best=3)
+SAMPLING = SamplingSearch(num_samples=2)
+
+
+@pytest.fixture(scope="module")
+def translator():
+    return untrained(tokenizer_of_numbers())
+
+
+@pytest.fixture(scope="module")
+def addresses(translator, tmp_path_factory):
+    path = tmp_path_factory.mktemp("exported") / "numbers" / "1"
+    translator.export(path, BEAM, sample=SAMPLING)
+    with listening(ModelServer("numbers", {1: path})) as addresses:
+        yield addresses
+
+
+@pytest.fixture(params=[(RestClient, 0), (GrpcClient, 1)], ids=["rest", "grpc"])
+def client(request, addresses):
+    kind, place = request.param
+    # Two rows a request: the batches are others than the translator's.
+    with kind(addresses[place], "numbers", max_batch_size=2) as client:
+        yield client
+
+
+def assert_same(answer, expected):
+    assert answer.source_tokens == expected.source_tokens
+    assert answer.target_tokens == expected.target_tokens
+    np.testing.assert_allclose(answer.log_prob, expected.log_prob, atol=1e-5)
+    shape = len(expected.target_tokens), len(expected.source_tokens)
+    scores = np.reshape(answer.attention_scores, shape)
+    np.testing.assert_allclose(scores, expected.attention_scores, atol=1e-5)
+
+
+def assert_same_translation(answer, expected):
+    assert_same(answer, expected)
+    assert answer.text == expected.text
+    np.testing.assert_allclose(answer.score, expected.score, atol=1e-5)
+
+
+def test_translations(client, translator):
+    for answer, expected in zip(
+        client.explain(TEXTS), translator.explain(TEXTS, BEAM), strict=True
+    ):
+        assert_same_translation(answer, expected)
+    assert client.translate(TEXTS) == translator.translate(TEXTS, BEAM)
+
+
+def test_the_n_best(client, translator):
+    search = BeamSearch(3, n_best=3, length_penalty="gnmt", alpha=0.5)
+    expected = translator.n_best(TEXTS, search)
+    for answers, of_text in zip(client.n_best(TEXTS, alpha=0.5), expected, strict=True):
+        for answer, one in zip(answers, of_text, strict=True):
+            assert_same_translation(answer, one)
+
+
+def test_scores(client, translator):
+    targets = ["eins", "", "vier drei zwei", "zwei", "eins zwei", "eins"]
+    expected = translator.score(TEXTS, targets)
+    for answer, one in zip(client.score(TEXTS, targets), expected, strict=True):
+        assert_same(answer, one)
+        np.testing.assert_allclose(answer.token_log_probs, one.token_log_probs, atol=1e-5)
+
+
+def test_samples(client, translator):
+    expected = translator.n_best(TEXTS, SAMPLING, seed=11)
+    for answers, of_text in zip(client.sample(TEXTS, seed=11), expected, strict=True):
+        assert [one.text for one in answers] == [one.text for one in of_text]
+
+
+def test_ids(client, translator):
+    if "ids" not in client.signatures():
+        pytest.skip("the export has no signature ids")
+    texts = [text for text in TEXTS[:4] if text]
+    rows = translator.source_tokenizer.tokenize(texts).to_list()
+    expected = translator.explain(texts, BEAM)
+    answers = client.translate_ids([[*row, END_ID] for row in rows])
+    for answer, one in zip(answers, expected, strict=True):
+        assert len(answer.ids) == len(one.target_tokens)
+        np.testing.assert_allclose(answer.score, one.score, atol=1e-5)
+        np.testing.assert_allclose(answer.attention_scores, one.attention_scores, atol=1e-5)
+
+
+def test_truncated(client):
+    truncated = [one.truncated for one in client.explain(TEXTS)]
+    if None in truncated:
+        pytest.skip("the export has no output truncated")
+    assert truncated == [False] * 5 + [True]
