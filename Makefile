@@ -15,7 +15,7 @@ TORCH_PIP ?=
 PYTEST_ARGS ?=
 MULTI30K ?=
 
-with_extras := .[test,jax,examples]
+with_extras := .[test,jax,examples,serving]
 pytest = $(1)/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help
@@ -39,7 +39,7 @@ test-torch: $(VENV_TORCH)/.test  ## Run the tests of the layers, search and mode
 test-all: lint types wheel-check test test-torch  ## Run every check
 
 doctest: $(VENV)/.test  ## Run the examples in the docstrings
-	KERAS_BACKEND=tensorflow TF_CPP_MIN_LOG_LEVEL=2 $(VENV)/bin/python -m pytest --doctest-modules keras_luong
+	KERAS_BACKEND=tensorflow TF_CPP_MIN_LOG_LEVEL=2 $(VENV)/bin/python -m pytest --doctest-modules keras_luong keras_luong_client
 
 lint: $(VENV)/.test  ## Check style and format
 	$(VENV)/bin/ruff check .
@@ -70,7 +70,7 @@ bench-training: $(VENV)/.test  ## Time a training step beside tfa's, torch's and
 
 clean:  ## Remove the environments, caches and built archives; trained models stay
 	rm -rf $(VENV) $(VENV_TORCH) dist build .mypy_cache .pytest_cache .ruff_cache
-	find keras_luong examples tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find keras_luong keras_luong_client examples tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Set-up. A stamp in each environment says what stands in it; a newer pyproject.toml makes it stale.
 

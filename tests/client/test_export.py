@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from keras_luong import BeamSearch, SamplingSearch
+from keras_luong import BeamSearch
 from keras_luong.ids import END_ID
 from keras_luong_client import GrpcClient, RestClient
 from tests.client.model_server import ModelServer, listening
@@ -11,7 +11,6 @@ from tests.serving.numbers import tokenizer_of_numbers, untrained
 
 TEXTS = ["one", "", "four three two one", "two two", "犬 two", " ".join(["one"] * 30)]
 BEAM = BeamSearch(3, n_best=3)
-SAMPLING = SamplingSearch(num_samples=2)
 
 
 @pytest.fixture(scope="module")
@@ -20,9 +19,14 @@ def translator():
 
 
 @pytest.fixture(scope="module")
+def translations(translator):
+    return translator.n_best(TEXTS, BEAM)
+
+
+@pytest.fixture(scope="module")
 def addresses(translator, tmp_path_factory):
     path = tmp_path_factory.mktemp("exported") / "numbers" / "1"
-    translator.export(path, BEAM, sample=SAMPLING)
+    translator.export(path, BEAM)
     with listening(ModelServer("numbers", {1: path})) as addresses:
         yield addresses
 
@@ -50,19 +54,15 @@ def assert_same_translation(answer, expected):
     np.testing.assert_allclose(answer.score, expected.score, atol=1e-5)
 
 
-def test_translations(client, translator):
-    for answer, expected in zip(
-        client.explain(TEXTS), translator.explain(TEXTS, BEAM), strict=True
-    ):
-        assert_same_translation(answer, expected)
-    assert client.translate(TEXTS) == translator.translate(TEXTS, BEAM)
+def test_translations(client, translations):
+    for answer, (best, *_) in zip(client.explain(TEXTS), translations, strict=True):
+        assert_same_translation(answer, best)
+    assert client.translate(TEXTS) == [best.text for best, *_ in translations]
 
 
-def test_the_n_best(client, translator):
-    search = BeamSearch(3, n_best=3, length_penalty="gnmt", alpha=0.5)
-    expected = translator.n_best(TEXTS, search)
-    for answers, of_text in zip(client.n_best(TEXTS, alpha=0.5), expected, strict=True):
-        for answer, one in zip(answers, of_text, strict=True):
+def test_the_n_best(client, translations):
+    for answers, expected in zip(client.n_best(TEXTS, alpha=0.0), translations, strict=True):
+        for answer, one in zip(answers, expected, strict=True):
             assert_same_translation(answer, one)
 
 
@@ -74,18 +74,11 @@ def test_scores(client, translator):
         np.testing.assert_allclose(answer.token_log_probs, one.token_log_probs, atol=1e-5)
 
 
-def test_samples(client, translator):
-    expected = translator.n_best(TEXTS, SAMPLING, seed=11)
-    for answers, of_text in zip(client.sample(TEXTS, seed=11), expected, strict=True):
-        assert [one.text for one in answers] == [one.text for one in of_text]
-
-
-def test_ids(client, translator):
+def test_ids(client, translator, translations):
     if "ids" not in client.signatures():
         pytest.skip("the export has no signature ids")
-    texts = [text for text in TEXTS[:4] if text]
-    rows = translator.source_tokenizer.tokenize(texts).to_list()
-    expected = translator.explain(texts, BEAM)
+    rows = translator.source_tokenizer.tokenize(TEXTS[:5]).to_list()
+    expected = [best for best, *_ in translations[:5]]
     answers = client.translate_ids([[*row, END_ID] for row in rows])
     for answer, one in zip(answers, expected, strict=True):
         assert len(answer.ids) == len(one.target_tokens)
