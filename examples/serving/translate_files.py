@@ -1,13 +1,13 @@
 """Translates a folder of text files with an exported SavedModel, on Apache Beam.
 
-    python examples/serving/translate_files.py saved_models/dates_demo/1 --input texts --output translations
+    python examples/serving/translate_files.py saved_models/en_de/1 --input texts --output out
 
 Files are plain or .gz, one text a line. Each gives a file of the same name, in which line n is the
 translation of line n. It needs the extra `beam` (pip install -e '.[beam]').
 
 A file appears when it is complete, and what was begun goes on: run the same command again. A line
-that the model cannot bear leaves an empty line, and a record in `<name>.failed.jsonl`: the number of
-the line (from 1), its text and the error. Nothing else is lost with it.
+that the model cannot bear leaves an empty line, and a record in `<name>.failed.jsonl`: the number
+of the line (from 1), its text and the error. Nothing else is lost with it.
 
 The files are spread over the workers, a file to one worker, so there should be more files than
 workers (`split -l 1000000` makes some). A worker holds one chunk of lines in memory. Further
@@ -319,12 +319,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("model", help="folder of the SavedModel")
     parser.add_argument("--input", required=True, help="folder of the texts")
     parser.add_argument("--output", required=True, help="folder of the translations")
-    parser.add_argument(
-        "--chunk-lines", type=int, default=4096, help="lines that are written at once"
-    )
-    parser.add_argument(
-        "--batch-size", type=int, default=64, help="lines that are translated at once"
-    )
+    parser.add_argument("--chunk-lines", type=int, default=4096, help="lines written at once")
+    parser.add_argument("--batch-size", type=int, default=64, help="lines translated at once")
     options, of_beam = parser.parse_known_args(arguments)
     if min(options.chunk_lines, options.batch_size) < 1:
         parser.error("--chunk-lines and --batch-size must be at least 1")
