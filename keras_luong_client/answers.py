@@ -42,6 +42,7 @@ class ScoredTranslation(NamedTuple):
         attention_scores: One list a target token, one number a source token: where the model
             looked.
         truncated: As in `Translation`.
+        target_truncated: The same of the translation that was given.
     """
 
     log_prob: float
@@ -50,6 +51,7 @@ class ScoredTranslation(NamedTuple):
     target_tokens: list[str]
     attention_scores: list[list[float]]
     truncated: bool | None
+    target_truncated: bool | None
 
 
 class IdTranslation(NamedTuple):
@@ -119,6 +121,7 @@ def scored_translation_of(row: Row) -> ScoredTranslation:
         row["target_tokens"][:target_length],
         _trimmed(row["attention_scores"], target_length, source_length),
         row.get("truncated"),
+        row.get("target_truncated"),
     )
 
 

@@ -31,7 +31,7 @@ Answer = TypeVar("Answer")
 # One list a name, one entry a row.
 Columns = Mapping[str, Sequence[Any]]
 
-_PADDING_ID = 0
+_PADDING_ID, _END_ID = 0, 3  # as keras_luong numbers them
 _LIGHT, _DEFAULT = "light", "serving_default"
 
 
@@ -50,8 +50,6 @@ class ServingClient(abc.ABC):
         timeout: Seconds for each request, with all its attempts.
         max_batch_size: The most texts in a request. A server with batching refuses more than its
             own `max_batch_size`.
-        ids_width: For `translate_ids`: all requests are padded to as many ids. By default each is
-            as wide as its longest row. See there.
         retry: A `RetryPolicy`: what is done while the server is not to be reached.
 
     Raises:
@@ -66,7 +64,6 @@ class ServingClient(abc.ABC):
         label: str | None = None,
         timeout: float = 30.0,
         max_batch_size: int = 64,
-        ids_width: int | None = None,
         retry: RetryPolicy | None = None,
     ) -> None:
         if version is not None and label is not None:
@@ -78,14 +75,11 @@ class ServingClient(abc.ABC):
             raise ValueError(f"timeout must be more than 0 seconds. Received: {timeout}")
         if max_batch_size < 1:
             raise ValueError(f"max_batch_size must be at least 1. Received: {max_batch_size}")
-        if ids_width is not None and ids_width < 1:
-            raise ValueError(f"ids_width must be at least 1. Received: {ids_width}")
         self.model = model
         self.version = version
         self.label = label
         self.timeout = timeout
         self.max_batch_size = max_batch_size
-        self.ids_width = ids_width
         self.retry = retry or RetryPolicy()
         self._known_signatures: frozenset[str] | None = None
 
@@ -206,31 +200,24 @@ class ServingClient(abc.ABC):
     def translate_ids(self, source_ids: Sequence[Sequence[int]]) -> list[IdTranslation]:
         """Translates rows of ids, for callers with a tokenizer of their own.
 
-        A server with batching puts only requests of the same width together, and refuses those of
-        others beside them, unless `pad_variable_length_inputs` is set, which fills rows with a
-        request's first id, not with 0. There all clients need the same `ids_width`.
+        A server with batching needs `pad_variable_length_inputs: true`, for requests are as wide as
+        their longest row.
 
         Args:
-            source_ids: The ids of a text, the end id last. 0 is padding.
+            source_ids: The ids of a text, the end id 3 last: a row without one is given it. What
+                stands behind the first 3 or 0 is not read.
 
         Returns:
             One `IdTranslation` a row.
 
         Raises:
             TypeError: For what are no lists of integers.
-            ValueError: For rows of more than `ids_width` ids.
             ServingError: As `translate`.
         """
-        rows = [_ids(index, row) for index, row in enumerate(source_ids)]
-        longest = max(map(len, rows), default=0)
-        if self.ids_width is not None and longest > self.ids_width:
-            raise ValueError(
-                f"There is a row of {longest} ids, and ids_width is {self.ids_width}: cut the row, "
-                "or give the client a larger one."
-            )
+        rows = [_ended(_ids(index, row)) for index, row in enumerate(source_ids)]
         answers: dict[int, IdTranslation] = {}
         for places in _batches([len(row) for row in rows], self.max_batch_size):
-            width = self.ids_width or max(1, *(len(rows[place]) for place in places))
+            width = max(len(rows[place]) for place in places)
             padded = [rows[place] + [_PADDING_ID] * (width - len(rows[place])) for place in places]
             found = self._predict("ids", {"source_ids": padded})
             for place, row in zip(places, found, strict=True):
@@ -395,6 +382,19 @@ def _ids(index: int, row: Sequence[int]) -> list[int]:
         raise TypeError(
             f"source_ids must be lists of integers. Received at {index}: {row!r}"
         ) from error
+
+
+def _ended(ids: list[int]) -> list[int]:
+    """The ids before the first end or padding, and the end.
+
+    It is always sent: TF Serving fills rows up with the first id of a request, and behind the end
+    nothing is read.
+
+    >>> _ended([7, 8]), _ended([7, 3, 9]), _ended([0, 7])
+    ([7, 8, 3], [7, 3], [3])
+    """
+    over = (place for place, one in enumerate(ids) if one in (_PADDING_ID, _END_ID))
+    return [*ids[: next(over, len(ids))], _END_ID]
 
 
 def _integer(number: Any) -> int:

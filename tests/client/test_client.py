@@ -212,11 +212,10 @@ def test_several_threads_share_a_client(connect):
         ("n_best", (["a"], [0.1, 0.2]), ValueError, "2 for 1 texts"),
         ("sample", (["a"], 0.5), TypeError, "integer"),
         ("translate_ids", ([[1.0]],), TypeError, "lists of integers"),
-        ("translate_ids", ([[4, 5, 3]],), ValueError, "a row of 3 ids, and ids_width is 2"),
     ],
 )
 def test_bad_input_is_refused_before_it_is_sent(connect, method, arguments, error, message):
-    client = connect("no_such_model", ids_width=2)
+    client = connect("no_such_model")
     with pytest.raises(error, match=message):
         getattr(client, method)(*arguments)
 
@@ -227,7 +226,6 @@ def test_bad_input_is_refused_before_it_is_sent(connect, method, arguments, erro
         ({"version": 1, "label": "stable"}, "not both"),
         ({"timeout": 0}, "timeout"),
         ({"max_batch_size": 0}, "max_batch_size"),
-        ({"ids_width": 0}, "ids_width"),
     ],
 )
 def test_bad_options(connect, options, message):

@@ -164,7 +164,7 @@ def test_scores():
         "source_tokens": [["one", "</s>", ""]], "source_length": [2],
         "target_tokens": [["eins", "</s>", ""]], "target_length": [2],
         "attention_scores": [[[1.0, 0.0, 0.0], [0.5, 0.5, 0.0], [0.0, 0.0, 0.0]]],
-        "truncated": [false]
+        "truncated": [false], "target_truncated": [true]
     }}"""
     (result,), _, sent = asked("score", (["one"], ["eins"]), body)
     assert sent == {
@@ -178,6 +178,7 @@ def test_scores():
         ["eins", "</s>"],
         [[1.0, 0.0], [0.5, 0.5]],
         False,
+        True,
     )
 
 
@@ -189,12 +190,10 @@ IDS = """{"outputs": {
 }}"""
 
 
-@pytest.mark.parametrize(
-    ("width", "rows"), [(None, [[5, 6, 3], [4, 3, 0]]), (4, [[5, 6, 3, 0], [4, 3, 0, 0]])]
-)
-def test_ids(width, rows):
-    (short, long), _, sent = asked("translate_ids", ([[4, 3], [5, 6, 3]],), IDS, ids_width=width)
-    assert sent == {"signature_name": "ids", "inputs": {"source_ids": rows}}
+def test_ids():
+    # A row without its end, and one with something behind it.
+    (short, long), _, sent = asked("translate_ids", ([[4], [5, 6, 3, 9]],), IDS)
+    assert sent == {"signature_name": "ids", "inputs": {"source_ids": [[5, 6, 3], [4, 3, 0]]}}
     assert short == ([7, 3], -2.0, [[0.5, 0.5], [0.25, 0.75]], -2.5, False)
     assert long.ids == [9, 8, 3] and long.truncated
     assert long.attention_scores == [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]

@@ -259,8 +259,8 @@ def test_the_batching_config_matches_signatures_and_clients():
     threads = int(flags_of(container()["args"])["tensorflow_intra_op_parallelism"])
     assert parameters.num_batch_threads.value == threads
     assert int(container()["resources"]["limits"]["cpu"]) == threads
-    # It would fill ids with a request's first id.
-    assert not parameters.pad_variable_length_inputs
+    # Requests to `ids` are as wide as their longest row.
+    assert parameters.pad_variable_length_inputs
     # The outputs of the parts would differ in width.
     assert not parameters.enable_large_batch_splitting.value
     assert not parameters.allowed_batch_sizes
