@@ -154,8 +154,7 @@ class ModelServer:
             )
         time.sleep(self.delay)
         merged = {
-            name: np.concatenate([array, np.array(self.batch_mates.get(name, []), array.dtype)])
-            for name, array in inputs.items()
+            name: with_mates(array, self.batch_mates.get(name)) for name, array in inputs.items()
         }
         outputs = loaded.run(signature, merged, wanted or list(signature.outputs))
         return {name: output[:count] for name, output in outputs.items()}
@@ -167,6 +166,20 @@ class ModelServer:
         if not states:
             raise Refusal("NOT_FOUND", f"no versions of model {name}")
         return states
+
+
+def with_mates(array, mates):
+    """The rows of a request and of others, filled up to one width with a request's first value."""
+    if mates is None:
+        return array
+    parts = [array, np.array(mates, array.dtype)]
+    if array.ndim == 2:
+        width = max(part.shape[1] for part in parts)
+        parts = [
+            np.pad(part, [(0, 0), (0, width - part.shape[1])], constant_values=part.flat[0])
+            for part in parts
+        ]
+    return np.concatenate(parts)
 
 
 class GrpcService(

@@ -24,18 +24,19 @@ def translations(translator):
 
 
 @pytest.fixture(scope="module")
-def addresses(translator, tmp_path_factory):
+def served(translator, tmp_path_factory):
     path = tmp_path_factory.mktemp("exported") / "numbers" / "1"
     translator.export(path, BEAM)
-    with listening(ModelServer("numbers", {1: path})) as addresses:
-        yield addresses
+    server = ModelServer("numbers", {1: path})
+    with listening(server) as addresses:
+        yield server, *addresses
 
 
-@pytest.fixture(params=[(RestClient, 0), (GrpcClient, 1)], ids=["rest", "grpc"])
-def client(request, addresses):
+@pytest.fixture(params=[(RestClient, 1), (GrpcClient, 2)], ids=["rest", "grpc"])
+def client(request, served):
     kind, place = request.param
     # Two rows a request: the batches are others than the translator's.
-    with kind(addresses[place], "numbers", max_batch_size=2) as client:
+    with kind(served[place], "numbers", max_batch_size=2) as client:
         yield client
 
 
@@ -74,16 +75,27 @@ def test_scores(client, translator):
         np.testing.assert_allclose(answer.token_log_probs, one.token_log_probs, atol=1e-5)
 
 
-def test_ids(client, translator, translations):
+def test_ids(client, translator, translations, served):
     if "ids" not in client.signatures():
         pytest.skip("the export has no signature ids")
     rows = translator.source_tokenizer.tokenize(TEXTS[:5]).to_list()
     expected = [best for best, *_ in translations[:5]]
-    answers = client.translate_ids([[*row, END_ID] for row in rows])
+    assert_same_ids(client.translate_ids(rows), expected)
+    # In a batch with a wider request, whose rows the server fills up.
+    served[0].batch_mates = {"source_ids": [[4, 5, 4, 5, 4, 5, 4, END_ID]]}
+    try:
+        assert_same_ids(client.translate_ids(rows), expected)
+    finally:
+        served[0].reset()
+
+
+def assert_same_ids(answers, expected):
     for answer, one in zip(answers, expected, strict=True):
         assert len(answer.ids) == len(one.target_tokens)
         np.testing.assert_allclose(answer.score, one.score, atol=1e-5)
-        np.testing.assert_allclose(answer.attention_scores, one.attention_scores, atol=1e-5)
+        shape = len(one.target_tokens), len(one.source_tokens)
+        scores = np.reshape(answer.attention_scores, shape)
+        np.testing.assert_allclose(scores, one.attention_scores, atol=1e-5)
 
 
 def test_truncated(client):
