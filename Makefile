@@ -6,7 +6,8 @@
 #   TORCH_PIP   options of pip for torch. On Linux the package index hands out the CUDA build (several
 #               gigabytes); TORCH_PIP="--index-url https://download.pytorch.org/whl/cpu" takes the CPU's.
 #   PYTEST_ARGS options of pytest, e.g. PYTEST_ARGS="-k concat"
-#   MULTI30K    folder of Multi30k's text files, which `make bench-search` translates
+#   MULTI30K    folder of Multi30k's text files, which `make bench` trains on and translates
+#   BENCH_ARGS  options of the benchmark, e.g. BENCH_ARGS="--full" or "--only training"; "--help" lists them
 
 # The first of these that is 3.11, 3.12 or 3.13 is taken.
 PYTHON ?= python3 python3.13 python3.12 python3.11
@@ -16,13 +17,16 @@ VENV_BEAM ?= .venv-beam
 TORCH_PIP ?=
 PYTEST_ARGS ?=
 MULTI30K ?=
+BENCH_ARGS ?=
 
 with_extras := .[test,jax,examples,serving]
+# TensorFlow's C++ library needs Linux.
+tensorflow_2_20 := $(if $(filter Linux,$(shell uname -s)),$(VENV)/tensorflow-2.20/.complete)
 pytest = $(1)/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-torch test-beam test-all doctest lint format types wheel wheel-check bench-search bench-training clean
+.PHONY: help demo test test-torch test-beam test-long test-all doctest lint format types wheel wheel-check bench clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /|/' | awk -F'|' '{ printf "%-12s %s\n", $$1, $$2 }'
@@ -30,7 +34,7 @@ help:  ## List the targets
 demo: $(VENV)/.core  ## Train, evaluate and export the date model: a few minutes on two cores
 	KERAS_BACKEND=tensorflow TF_CPP_MIN_LOG_LEVEL=3 $(VENV)/bin/python examples/dates.py
 
-test: doctest  ## Run the tests: all on TensorFlow, those of the layers, search and models on JAX
+test: doctest $(tensorflow_2_20)  ## Run the tests: all on TensorFlow, those of the layers, search and models on JAX
 	KERAS_BACKEND=tensorflow $(call pytest,$(VENV)) $(PYTEST_ARGS)
 	KERAS_BACKEND=jax $(call pytest,$(VENV)) $(PYTEST_ARGS)
 	KERAS_BACKEND=jax JAX_ENABLE_X64=1 $(call pytest,$(VENV)) $(PYTEST_ARGS)
@@ -41,7 +45,10 @@ test-torch: $(VENV_TORCH)/.test  ## Run the tests of the layers, search and mode
 test-beam: $(VENV_BEAM)/.test  ## Run the tests of translating folders of files, on Apache Beam
 	KERAS_BACKEND=tensorflow $(VENV_BEAM)/bin/python -m pytest -m beam tests/examples/test_translate_files.py $(PYTEST_ARGS)
 
-test-all: lint types wheel-check test test-torch test-beam  ## Run every check
+test-long: $(VENV)/.test  ## Run what takes long: ten thousand random texts to an export, memory over five thousand
+	KERAS_BACKEND=tensorflow $(call pytest,$(VENV)) -m long $(PYTEST_ARGS)
+
+test-all: lint types wheel-check test test-torch test-beam test-long  ## Run every check
 
 doctest: $(VENV)/.test  ## Run the examples in the docstrings
 	KERAS_BACKEND=tensorflow TF_CPP_MIN_LOG_LEVEL=2 $(VENV)/bin/python -m pytest --doctest-modules keras_luong keras_luong_client
@@ -63,15 +70,10 @@ wheel: $(VENV)/.test  ## Build the wheel and the source archive into dist/
 wheel-check: $(VENV)/.test  ## Build the wheel, install it in a fresh environment, import it there
 	$(VENV)/bin/python -m pytest -m wheel tests/test_wheel.py
 
-# The first run makes the peers' environments and, with MULTI30K, trains two models for half an hour each.
-bench-search: $(VENV)/.test  ## Time the searches beside tfa's and torch's; MULTI30K=folder: a real job beside Joey NMT
-	KERAS_BACKEND=tensorflow $(VENV)/bin/python benchmarks/peers/forced.py --profile
-	@if [ -n "$(MULTI30K)" ]; then echo; \
-		KERAS_BACKEND=tensorflow $(VENV)/bin/python benchmarks/peers/translation.py "$(MULTI30K)"; \
-	else echo "MULTI30K=folder adds the real job."; fi
-
-bench-training: $(VENV)/.test  ## Time a training step beside tfa's, torch's and plain Keras'
-	KERAS_BACKEND=tensorflow $(VENV)/bin/python benchmarks/peers/training.py
+# The first run makes the peers' environments. The machine should do nothing else.
+bench: $(VENV)/.test  ## Time ours beside its peers and write benchmarks/RESULTS.md: at most 45 minutes on two cores
+	TF_CPP_MIN_LOG_LEVEL=3 KERAS_BACKEND=tensorflow $(VENV)/bin/python -m benchmarks.run \
+		$(if $(MULTI30K),--multi30k "$(MULTI30K)") $(BENCH_ARGS)
 
 clean:  ## Remove the environments, caches and built archives; trained models stay
 	rm -rf $(VENV) $(VENV_TORCH) $(VENV_BEAM) dist build .mypy_cache .pytest_cache .ruff_cache
@@ -121,6 +123,13 @@ $(VENV_BEAM)/.made:
 
 $(VENV_BEAM)/.test: $(VENV_BEAM)/.made pyproject.toml
 	$(call install,$(VENV_BEAM),--editable '.[beam]' pytest)
+	@touch $@
+
+# What the newest TF Serving is built from, for its C++ loader: libraries and headers, 300 MB to
+# download and 1.3 GB on the disk. Nothing there is ever imported, so it comes without dependencies.
+$(VENV)/tensorflow-2.20/.complete: | $(VENV)/.made
+	rm -rf $(@D)
+	$(call install,$(VENV),--target $(@D) --no-deps 'tensorflow-cpu==2.20.*' 'tensorflow-text==2.20.*')
 	@touch $@
 
 $(VENV_TORCH)/.made:

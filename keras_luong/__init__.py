@@ -23,7 +23,7 @@ from keras_luong.models import Ensemble, Seq2Seq, luong_seq2seq, rnn_encoder
 from keras_luong.search import BeamSearch, GreedySearch, SamplingSearch
 
 if TYPE_CHECKING:
-    from keras_luong.serving import Translator
+    from keras_luong.serving import Translator, export_seq2seq
     from keras_luong.text import SubwordTokenizer, read_pairs
     from keras_luong.training import AlignmentImages, MaskedCrossentropy, TokenAccuracy
 
@@ -35,6 +35,7 @@ _LAZY = {
     "SubwordTokenizer": "text",
     "TokenAccuracy": "training",
     "Translator": "serving",
+    "export_seq2seq": "serving",
     "read_pairs": "text",
 }
 
@@ -58,6 +59,7 @@ __all__ = [
     "SubwordTokenizer",
     "TokenAccuracy",
     "Translator",
+    "export_seq2seq",
     "load_tfa_weights",
     "luong_seq2seq",
     "read_pairs",

@@ -18,15 +18,15 @@ ROOT = Path(__file__).parents[1]
 # Every module, so that an import of something that is not a declared dependency comes to light.
 IMPORT_ALL = """
 import importlib, importlib.metadata, json, pkgutil
-import keras_luong, keras_luong_client
+import keras_luong, keras_luong_cli, keras_luong_client
 
 names = [
     module.name
-    for package in (keras_luong, keras_luong_client)
+    for package in (keras_luong, keras_luong_cli, keras_luong_client)
     for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
 ]
 names.remove("keras_luong_client.grpc_client")  # it needs an extra
-names += ["keras_luong", "keras_luong_client"]
+names += ["keras_luong", "keras_luong_cli", "keras_luong_client"]
 files = {name: importlib.import_module(name).__file__ for name in names}
 versions = [keras_luong.__version__, importlib.metadata.version("keras-luong")]
 print(json.dumps({"files": files, "versions": versions}))
@@ -73,7 +73,7 @@ def test_holds_the_packages_and_nothing_else(wheel):
         names = set(archive.namelist())
     packages = {
         path.relative_to(ROOT).as_posix()
-        for package in ("keras_luong", "keras_luong_client")
+        for package in ("keras_luong", "keras_luong_cli", "keras_luong_client")
         for path in (ROOT / package).rglob("*")
         if path.is_file() and path.suffix != ".pyc"
     }

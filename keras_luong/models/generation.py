@@ -1,5 +1,6 @@
 """`Generation`: what a model that is searched can do, be it one model or several."""
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -7,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from keras_luong.ids import END_ID, PADDING_ID, START_ID
-from keras_luong.models.compiled import Argument, compiled, has_dynamic_shapes
+from keras_luong.models.compiled import Argument, CompiledFunctions, has_dynamic_shapes
 from keras_luong.search import Request, Search, SearchResult, search_of
 
 Tensor = Any
@@ -16,8 +17,8 @@ Tensor = Any
 class Generation:
     """`generate` and `run_search`, for a class that can encode a source and decode step by step."""
 
-    _searches: dict[tuple, Any]
-    """Compiled searches, by what they were asked for; a subclass begins with none."""
+    _searches: CompiledFunctions
+    """Searches by what they were asked for; a subclass begins with none."""
 
     @property
     def vocabulary_size(self) -> int:
@@ -107,6 +108,7 @@ class Generation:
         start_id: int = START_ID,
         end_id: int = END_ID,
         shrinks: bool = False,
+        keeps_attention: bool = True,
         **inputs: Tensor,
     ) -> SearchResult:
         """`generate` without compilation and checks, to be part of a graph of your own.
@@ -119,6 +121,8 @@ class Generation:
             end_id: As in `generate`.
             shrinks: Whether sentences that are done leave the batch, which a graph must bear: not
                 on JAX, and on TensorFlow without XLA, for a batch of unknown size.
+            keeps_attention: Whether the attention scores of all steps are kept and come back. If
+                not, they take no memory, unless the search itself weighs them.
             **inputs: `prefix`, `constraints`, `alpha` and `seed` of `generate`, as tensors that
                 lead with b.
 
@@ -126,8 +130,10 @@ class Generation:
             A `SearchResult`.
         """
         memory, states = self.encode(source)
-        return search_of(search)(
-            self.step,
+        search = search_of(search)
+        keeps = keeps_attention or search.needs_coverage
+        return search(
+            self.step if keeps else _without_attention(self.step),
             self.initial_state(states, memory),
             memory,
             start_ids=ops.full((ops.shape(source)[0], 1), start_id, "int32"),
@@ -149,18 +155,16 @@ class Generation:
             )
             for name, one in given.items()
         }
+
+        def run(source: Tensor, *inputs: Tensor) -> SearchResult:
+            named = dict(zip(given, inputs, strict=True))
+            return self.run_search(
+                source, search, max_length, start_id, end_id, has_dynamic_shapes(), **named
+            )
+
         key = (search, max_length, start_id, end_id, *arguments.items())
-        if key not in self._searches:
-
-            def run(source: Tensor, *inputs: Tensor) -> SearchResult:
-                named = dict(zip(given, inputs, strict=True))
-                return self.run_search(
-                    source, search, max_length, start_id, end_id, has_dynamic_shapes(), **named
-                )
-
-            everything = [Argument((None, None), "int32"), *arguments.values()]
-            self._searches[key] = compiled(self, run, everything)
-        return self._searches[key]
+        everything = [Argument((None, None), "int32"), *arguments.values()]
+        return self._searches.get(key, self, run, everything)
 
     def _check_source(self, source: Tensor) -> None:
         dtype = keras.backend.standardize_dtype(source.dtype)
@@ -188,6 +192,10 @@ class Generation:
                     f"{name} must hold ids below the vocabulary's size {self.vocabulary_size}. "
                     f"Received: {largest}"
                 )
+
+
+def _without_attention(step: Callable[..., tuple]) -> Callable[..., tuple]:
+    return lambda *given: step(*given)[:2]
 
 
 _DTYPES = {"prefix": "int32", "constraints": "int32", "alpha": "float32", "seed": "int32"}

@@ -1,7 +1,8 @@
 """Writing a SavedModel that TF Serving runs."""
 
+import contextlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,6 +11,9 @@ import tensorflow as tf
 
 from keras_luong.folders import whole_folder
 from keras_luong.serving.graph_check import check_servable
+from keras_luong.serving.model_card import PLACE as CARD
+from keras_luong.serving.model_card import model_card
+from keras_luong.serving.warm_up import write_warm_up
 
 Tensor = Any
 
@@ -18,36 +22,49 @@ class Signature(NamedTuple):
     """What a SavedModel does under one name.
 
     Attributes:
-        function: Takes one tensor `(b,)` for each of `inputs`, in their order; returns dense
-            tensors by name, batch first. It need not bear a batch of no rows.
-        inputs: The dtypes of the inputs by name.
+        function: Takes a tensor for each of `inputs`, in their order; returns dense tensors by
+            name, batch first. It need not bear a batch of no rows.
+        inputs: The inputs by name, batch first: `tf.TensorSpec((None,), tf.string)`.
+        example: Values of a batch for each input: a request that TF Serving warms up with. None is
+            written without.
     """
 
     function: Callable[..., dict[str, Tensor]]
-    inputs: Mapping[str, Any]
+    inputs: Mapping[str, tf.TensorSpec]
+    example: Mapping[str, Sequence[Any]] | None = None
 
 
 def export_saved_model(
     path: str | os.PathLike[str],
     model: keras.Model,
     signatures: Mapping[str, Signature],
-    resources: list[tf.Module],
+    resources: Sequence[tf.Module] = (),
+    *,
+    scores: Mapping[str, float] | None = None,
+    **facts: Any,
 ) -> None:
     """Writes the signatures of a SavedModel.
 
     What cannot serve is refused before anything is written, and the folder appears complete or not
-    at all. In a batch of no rows a row of `""` and 0 stands in, so that the functions see one.
+    at all: not after a crash, nor on a full disk. LSTM and GRU are traced without cuDNN, whatever
+    the machine. In a batch of no rows a row of `""` and 0 stands in, so that the functions see one.
+
+    Beside the model, in `assets.extra`, stand `tf_serving_warmup_requests`, which the server sends
+    itself before it serves, and `model_card.json`: versions, signatures, scores and facts.
 
     Args:
         path: A folder that does not exist yet, named by an integer, the version.
         model: The model whose variables the functions read.
         signatures: By name; clients that name none get `"serving_default"`.
         resources: Other trackable objects that the functions use, such as tokenizers.
+        scores: For the card: numbers by the name of the measure.
+        **facts: For the card: anything that JSON can say.
 
     Raises:
         FileExistsError: If `path` exists.
         RuntimeError: If the backend is not TensorFlow.
-        ValueError: If `path` is not named by an integer, or a graph cannot serve.
+        ValueError: If `path` is not named by an integer, a graph cannot serve, or scores are no
+            finite numbers.
     """
     path = Path(path)
     check_version_path(path)
@@ -56,22 +73,36 @@ def export_saved_model(
             "A SavedModel is exported from the TensorFlow backend. Save the translator, and export "
             f"it under KERAS_BACKEND=tensorflow. The backend is {keras.backend.backend()!r}."
         )
-    traced = {}
-    for name, signature in signatures.items():
-        traced[name] = _serve(signature).get_concrete_function()
-        check_servable(traced[name], f"The graph of signature {name!r}")
+    with without_cudnn(model):
+        traced = _traced(signatures)
+    card = model_card(traced, scores, parameters=model.count_params(), **facts)
     holder = tf.Module()
     # The bare variables: a Keras model in here loads in Python and fails in TF Serving.
     holder.variables_of_model = [variable.value for variable in model.variables]
-    holder.resources = resources
+    holder.resources = list(resources)
     with whole_folder(path) as folder:
         tf.saved_model.save(holder, str(folder), signatures=traced)
+        write_warm_up(folder, path.absolute().parent.name, _requests(signatures))
+        (folder / CARD).write_text(card, encoding="utf-8")
+
+
+def _traced(signatures: Mapping[str, Signature]) -> dict[str, Any]:
+    """A function by name; a signature of two names is traced once."""
+    traced: dict[int, Any] = {}
+    for name, signature in signatures.items():
+        if id(signature) not in traced:
+            function = _serve(signature).get_concrete_function()
+            check_servable(function, f"The graph of signature {name!r}")
+            traced[id(signature)] = function
+    return {name: traced[id(signature)] for name, signature in signatures.items()}
 
 
 def _serve(signature: Signature) -> Any:
     """The function of a signature with its types, which bears a batch of no rows."""
     names = list(signature.inputs)
-    specs = [tf.TensorSpec((None,), dtype, name=name) for name, dtype in signature.inputs.items()]
+    specs = [
+        tf.TensorSpec(spec.shape, spec.dtype, name=name) for name, spec in signature.inputs.items()
+    ]
 
     @tf.function(input_signature=specs)
     def serve(*columns: Tensor) -> dict[str, Tensor]:
@@ -79,13 +110,62 @@ def _serve(signature: Signature) -> Any:
         for name, column in zip(names[1:], columns[1:], strict=True):
             message = f"{name} must have as many rows as {names[0]}."
             tf.debugging.assert_equal(tf.shape(column)[0], rows, message)
-        stand_ins = tf.cast(rows == 0, tf.int32)
-        outputs = signature.function(
-            *(tf.concat([column, tf.zeros([stand_ins], column.dtype)], 0) for column in columns)
-        )
+        stand_ins = tf.cast(rows == 0, tf.int32)[None]
+        outputs = signature.function(*(_with_rows(column, stand_ins) for column in columns))
         return {name: output[:rows] for name, output in outputs.items()}
 
     return serve
+
+
+def _with_rows(column: Tensor, count: Tensor) -> Tensor:
+    shape = tf.concat([count, tf.shape(column)[1:]], 0)
+    return tf.concat([column, tf.zeros(shape, column.dtype)], 0)
+
+
+def _requests(signatures: Mapping[str, Signature]) -> dict[str, dict[str, Tensor]]:
+    return {
+        name: {
+            key: tf.constant(values, signature.inputs[key].dtype)
+            for key, values in signature.example.items()
+        }
+        for name, signature in signatures.items()
+        if signature.example is not None
+    }
+
+
+@contextlib.contextmanager
+def without_cudnn(model: keras.Model) -> Iterator[None]:
+    """Switches `use_cudnn` off in all layers for a while.
+
+    On a GPU `"auto"` would put kernels into the graph that no CPU runs; and the configuration of
+    LSTM and GRU does not keep `use_cudnn=False`, so a model that was loaded has `"auto"`.
+    """
+    before = [(layer, layer.use_cudnn) for layer in _layers(model, set())]
+    try:
+        for layer, _ in before:
+            layer.use_cudnn = False
+        yield
+    finally:
+        for layer, value in before:
+            layer.use_cudnn = value
+
+
+def _layers(part: Any, seen: set[int]) -> Iterator[Any]:
+    """The layers with `use_cudnn` among the public attributes of a layer, however deep."""
+    if id(part) in seen:
+        return
+    seen.add(id(part))
+    if isinstance(part, list | tuple | Mapping):
+        inner = [*(part.values() if isinstance(part, Mapping) else part)]
+    elif isinstance(part, keras.Layer):
+        if hasattr(part, "use_cudnn"):
+            yield part
+        public = [value for name, value in vars(part).items() if not name.startswith("_")]
+        inner = [*public, *getattr(part, "layers", ())]
+    else:
+        return
+    for one in inner:
+        yield from _layers(one, seen)
 
 
 def next_version(folder: str | os.PathLike[str]) -> Path:

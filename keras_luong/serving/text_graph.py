@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from keras_luong.ids import END_ID, PADDING_ID, START_ID
 from keras_luong.search import SearchResult
+from keras_luong.serving.id_graph import best, trimmed
 from keras_luong.text import SubwordTokenizer
 
 Tensor = Any
@@ -22,27 +23,33 @@ def source_ids(tokenizer: SubwordTokenizer, texts: Tensor, max_length: int) -> t
     return _ended(tokenizer.tokenize(texts)[:, :max_length])
 
 
-def read_source(tokenizer: SubwordTokenizer, texts: Tensor, max_length: int) -> Tensor:
-    """`source_ids` as a dense `(b, s)`, padded with 0."""
-    return source_ids(tokenizer, texts, max_length).to_tensor(PADDING_ID)
+def read_source(
+    tokenizer: SubwordTokenizer, texts: Tensor, max_length: int
+) -> tuple[Tensor, Tensor]:
+    """`source_ids` as a dense `(b, s)`, padded with 0; and whether a text was cut, `(b,)`."""
+    tokens = tokenizer.tokenize(texts)
+    source = _ended(tokens[:, :max_length]).to_tensor(PADDING_ID)
+    return source, tokens.row_lengths() > max_length
 
 
 def read_target(
     tokenizer: SubwordTokenizer, texts: Tensor, max_length: int
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
     """Turns target texts `(b,)` into what forced decoding takes.
 
     A text keeps what a search would have written of it: at most `max_length + 1` tokens, the end
     token among them. So one of more subwords is cut there, and has no end token.
 
     Returns:
-        `(target_in, target_out)`, both `(b, t)`, padded with 0: `[start] + tokens` without the last
-        one, and `tokens + [end]`.
+        `(target_in, target_out, truncated)`: `[start] + tokens` without the last one and
+        `tokens + [end]`, both `(b, t)`, padded with 0; and whether a text was cut, `(b,)`.
     """
-    target_out = _ended(tokenizer.tokenize(texts))[:, : max_length + 1]
+    tokens = tokenizer.tokenize(texts)
+    target_out = _ended(tokens)[:, : max_length + 1]
     start = tf.fill([target_out.nrows(), 1], tf.cast(START_ID, target_out.dtype))
     target_in = tf.concat([start, target_out[:, :-1]], axis=1)
-    return target_in.to_tensor(PADDING_ID), target_out.to_tensor(PADDING_ID)
+    truncated = tokens.row_lengths() > max_length
+    return target_in.to_tensor(PADDING_ID), target_out.to_tensor(PADDING_ID), truncated
 
 
 def write_translations(
@@ -62,9 +69,7 @@ def write_translations(
     Returns:
         What `write_n_best` returns, without the axis n.
     """
-    fields: tuple[Tensor, ...] = result
-    best = SearchResult(*(field[:, :1] for field in fields))
-    outputs = write_n_best(source_tokenizer, target_tokenizer, source, best)
+    outputs = write_n_best(source_tokenizer, target_tokenizer, source, best(result))
     of_source = ("source_tokens", "source_length")
     return {
         name: output if name in of_source else tf.squeeze(output, axis=1)
@@ -80,9 +85,8 @@ def write_n_best(
 ) -> dict[str, Tensor]:
     """Turns all hypotheses into text, best first.
 
-    A source without text (nothing before the end id) gets empty translations, of length 0 and
-    score 0: what a model would make of nothing is noise. So do empty slots, which come last. Their
-    score is not minus infinity, for JSON has no such number.
+    A source without text gets empty translations, of length 0 and score 0, and so do empty slots:
+    see `trimmed`.
 
     Args:
         source_tokenizer: Of the source ids.
@@ -92,31 +96,18 @@ def write_n_best(
 
     Returns:
         `translation`, `score`, `log_prob` and `target_length` `(b, n)`, `target_tokens`
-        `(b, n, t)`, `attention_scores` `(b, n, t, s)`, `source_tokens` `(b, s)` and
-        `source_length` `(b,)`: dense, with batch first; t is the length of the longest translation
-        of the batch. Tokens and scores beyond a length are empty and 0.
+        `(b, n, t)`, `attention_scores` `(b, n, t, s)` if the search kept them, `source_tokens`
+        `(b, s)` and `source_length` `(b,)`: dense, with batch first; t is the length of the longest
+        translation of the batch. Tokens and scores beyond a length are empty and 0.
     """
-    source_length = tf.math.count_nonzero(source, axis=1, dtype=tf.int32)
-    target_length = tf.where(source_length[:, None] > 1, result.lengths, 0)
-    longest = tf.reduce_max(target_length)
-    kept = tf.sequence_mask(target_length, longest)
-    ids = tf.where(kept, result.ids[:, :, :longest], PADDING_ID)
-    all_scores: Tensor = result.attention_scores
-    attention_scores = tf.cast(all_scores[:, :, :longest], tf.float32)
-    texts = target_tokenizer.detokenize(tf.reshape(ids, [tf.size(target_length), longest]))
-
-    def of_text(values: Tensor) -> Tensor:
-        return tf.where(target_length > 0, tf.cast(values, tf.float32), 0.0)
-
-    return {
-        "translation": tf.reshape(texts, tf.shape(target_length)),
-        "score": of_text(result.scores),
-        "log_prob": of_text(result.log_probs),
-        "attention_scores": tf.where(kept[..., None], attention_scores, 0.0),
+    outputs = trimmed(source, result)
+    ids, places = outputs.pop("target_ids"), tf.shape(outputs["target_length"])
+    texts = target_tokenizer.detokenize(tf.reshape(ids, [tf.reduce_prod(places), tf.shape(ids)[2]]))
+    return outputs | {
+        "translation": tf.reshape(texts, places),
         "source_tokens": source_tokenizer.pieces(source),
         "target_tokens": target_tokenizer.pieces(ids),
-        "source_length": source_length,
-        "target_length": target_length,
+        "source_length": tf.math.count_nonzero(source, axis=1, dtype=tf.int32),
     }
 
 

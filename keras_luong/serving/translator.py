@@ -14,11 +14,13 @@ import tensorflow as tf
 from keras_luong.folders import whole_folder
 from keras_luong.ids import PADDING_ID
 from keras_luong.models import Seq2Seq
-from keras_luong.models.compiled import Argument, compiled
+from keras_luong.models.compiled import Argument, CompiledFunctions
 from keras_luong.search import SamplingSearch, Search, SearchResult, search_of
 from keras_luong.serving.batching import by_length, check_verbose, with_progress
 from keras_luong.serving.export import export_saved_model
-from keras_luong.serving.signatures import TextModel
+from keras_luong.serving.model_card import hashes
+from keras_luong.serving.seq2seq_export import embedded_ids, source_limit
+from keras_luong.serving.signatures import IdModel, TextModel
 from keras_luong.serving.target_texts import constraint_ids, prefix_ids
 from keras_luong.serving.text_graph import (
     read_source,
@@ -60,6 +62,11 @@ class Translator:
         max_length: Longest text in subwords, the end token not counted. Training leaves longer
             pairs out, longer source texts are cut, and a translation ends there.
 
+    Attributes:
+        training_data: Of each set of pairs that `fit` has trained on, how many there were and the
+            SHA-256 of both sides, as `sha256sum` says them of two files with one sentence a line:
+            `pairs`, `source_sha256`, `target_sha256`. `save` keeps them.
+
     Raises:
         ValueError: If the model's vocabularies do not fit the tokenizers'.
 
@@ -87,7 +94,8 @@ class Translator:
         self.source_tokenizer = source_tokenizer
         self.target_tokenizer = target_tokenizer
         self.max_length = max_length
-        self._score: Any = None  # compiled when it is first asked for
+        self.training_data: list[dict[str, Any]] = []
+        self._functions = CompiledFunctions()
 
     def fit(
         self,
@@ -130,8 +138,13 @@ class Translator:
             What `keras.Model.fit` returns.
 
         Raises:
-            ValueError: If no pair is left.
+            ValueError: If no pair is left, and for a model that is quantized.
         """
+        if self.model.is_quantized:
+            raise ValueError(
+                "A quantized model cannot be trained: its integers have no gradient. Train it "
+                "before `quantize`, or load it as it was saved then."
+            )
         batches = TrainingBatches(self._encode(train_pairs), batch_size, buckets=buckets, seed=seed)
         validation = None
         if validation_data is not None:
@@ -151,6 +164,9 @@ class Translator:
             )
             position = checkpoint.restore(self.model)
             callbacks.append(checkpoint)
+        data = hashes(train_pairs)
+        if data not in self.training_data:
+            self.training_data.append(data)
         return self.model.fit(
             batches.dataset(position.global_step),
             steps_per_epoch=batches.steps_per_epoch,
@@ -358,15 +374,20 @@ class Translator:
             self.model.save(folder / _MODEL)
             self.source_tokenizer.save(folder / _SOURCE)
             self.target_tokenizer.save(folder / _TARGET)
-            config = json.dumps({"max_length": self.max_length})
-            (folder / _CONFIG).write_text(config, encoding="utf-8")
+            config = {"max_length": self.max_length, "training_data": self.training_data}
+            (folder / _CONFIG).write_text(json.dumps(config), encoding="utf-8")
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Translator":
         """Loads what `save` wrote.
 
+        Keras' safe mode is on: layers that bring code of their own, such as `Lambda`, are refused,
+        and nothing is unpickled. What is trusted is the classes that this process knows: a model
+        can name any that are registered, and be of any size.
+
         Raises:
             FileNotFoundError: If `path` is not such a folder.
+            ValueError: If a file in it is none that `save` wrote, or the model would run code.
         """
         path = Path(path)
         missing = [
@@ -374,12 +395,20 @@ class Translator:
         ]
         if missing:
             raise FileNotFoundError(f"{str(path)!r} is no saved translator: {missing} not found.")
-        return cls(
+        config = json.loads((path / _CONFIG).read_text(encoding="utf-8"))
+        if not {"max_length"} <= set(config) <= {"max_length", "training_data"}:
+            raise ValueError(
+                f"{_CONFIG} must hold max_length, and may hold training_data. Received: {config}"
+            )
+        training_data = config.pop("training_data", [])
+        translator = cls(
             keras.saving.load_model(path / _MODEL),
             SubwordTokenizer.load(path / _SOURCE),
             SubwordTokenizer.load(path / _TARGET),
-            **json.loads((path / _CONFIG).read_text(encoding="utf-8")),
+            **config,
         )
+        translator.training_data = training_data
+        return translator
 
     def export(
         self,
@@ -388,6 +417,7 @@ class Translator:
         *,
         n_best: int | None = None,
         sample: SamplingSearch | None = None,
+        scores: Mapping[str, float] | None = None,
     ) -> None:
         """Exports a SavedModel that TF Serving loads as it is: text in, text out.
 
@@ -397,18 +427,28 @@ class Translator:
         - `serving_default` takes `text` `(b,)`, and returns the best translation:
           `translation`, `score`, `log_prob` and `target_length` `(b,)`, `target_tokens` `(b, t)`,
           `attention_scores` `(b, t, s)`, `source_tokens` `(b, s)` and `source_length` `(b,)`.
+        - `light` takes `text` `(b,)`, and returns no more than `translation`, `score` and
+          `log_prob` `(b,)`: small replies, and no memory for attention scores.
         - `n_best`, of a beam search, takes `text` and `alpha` `(b,)`, and returns the n best, best
-          first: the same with an axis n after the batch, such as `translation` `(b, n)`. `alpha` is
-          the exponent of the length penalty `"gnmt"`, in the place of whatever length penalty the
-          search has; 0 is none. It is clipped to 0 to 10, and NaN counts as 0.
+          first: what `serving_default` does with an axis n after the batch, such as `translation`
+          `(b, n)`. `alpha` is the exponent of the length penalty `"gnmt"`, in the place of whatever
+          length penalty the search has; 0 is none. It is clipped to 0 to 10, and NaN counts as 0.
         - `score` takes `text` and `target_text` `(b,)`, and returns how probable the target text
           is: `log_prob` and `target_length` `(b,)`, `token_log_probs` and `target_tokens` `(b, t)`,
           `attention_scores` `(b, t, s)`, `source_tokens` `(b, s)` and `source_length` `(b,)`.
         - `sample`, if asked for, takes `text` and `seed` `(b,)`, int32, and returns what `n_best`
           does. What comes back depends on the text and its seed alone.
+        - `ids` takes `source_ids` `(b, s)` and returns `target_ids`, for callers with a tokenizer
+          of their own: see `export_seq2seq`.
 
-        Lengths are in subwords with the end token: what lies beyond them is padding. A place of
-        `n_best` or `sample` without a translation has length 0.
+        Each returns `truncated` `(b,)` too, boolean: whether the text was cut at `max_length`
+        subwords; `score` also returns `target_truncated`. Lengths are in subwords with the end
+        token: what lies beyond them is padding. A place of `n_best` or `sample` without a
+        translation has length 0.
+
+        Beside the model stand requests that TF Serving warms up with, and
+        `assets.extra/model_card.json`: versions, sizes, signatures, the hashes of the texts that
+        `fit` trained on, and scores.
 
         Args:
             path: A folder that does not exist yet, named by an integer, the version:
@@ -417,6 +457,7 @@ class Translator:
             n_best: How many translations `n_best` returns; by default those of the search, or the
                 whole beam if that is one.
             sample: What `sample` draws, if there shall be such a signature.
+            scores: What the model reached, for the card: `{"BLEU": 38.5}`.
 
         Raises:
             FileExistsError: If `path` exists; nothing is overwritten.
@@ -425,14 +466,16 @@ class Translator:
                 exported, or the model cannot be served.
         """
         tokenizers = self.source_tokenizer, self.target_tokenizer
-        text_model = TextModel(self.model, *tokenizers, self._source_limit, self.max_length)
-        signatures = text_model.signatures(search_of(search), n_best, sample)
-        export_saved_model(path, self.model, signatures, list(tokenizers))
+        size = self.source_tokenizer.vocabulary_size
+        ids = IdModel(self.model, size, self._source_limit, self.max_length)
+        search = search_of(search)
+        signatures = TextModel(ids, *tokenizers).signatures(search, n_best, sample)
+        facts = {**ids.facts(search), "training_data": self.training_data}
+        export_saved_model(path, self.model, signatures, tokenizers, scores=scores, **facts)
 
     @property
     def _source_limit(self) -> int:
-        longest = self.model.max_source_length
-        return self.max_length if longest is None else min(self.max_length, longest - 1)
+        return source_limit(self.model, self.max_length)
 
     def _encode(self, pairs: Pairs) -> Any:
         encoded = encode_pairs(
@@ -503,13 +546,12 @@ class Translator:
 
     def _scores(self, texts: Tensor, translations: Tensor) -> dict[str, Tensor]:
         """The scores of a batch."""
-        source = read_source(self.source_tokenizer, texts, self._source_limit)
-        target = read_target(self.target_tokenizer, translations, self.max_length)
-        if self._score is None:
-            ids = Argument((None, None), "int32")
-            self._score = compiled(self.model, self.model.score, [ids] * 3)
+        source, _ = read_source(self.source_tokenizer, texts, self._source_limit)
+        *target, _ = read_target(self.target_tokenizer, translations, self.max_length)
+        ids = Argument((None, None), "int32")
+        score = self._functions.get("score", self.model, self.model.score, [ids] * 3)
         arrays = (ids.numpy() for ids in (source, *target))
-        scored = self._score(*map(keras.ops.convert_to_tensor, arrays))
+        scored = score(*map(keras.ops.convert_to_tensor, arrays))
         scored = type(scored)(*map(keras.ops.convert_to_numpy, scored))
         return write_scores(self.source_tokenizer, self.target_tokenizer, source, target[1], scored)
 
@@ -591,11 +633,9 @@ def _check_fit(
             f"The model has logits for {logits} target ids, and the target tokenizer has "
             f"{target_tokenizer.vocabulary_size}."
         )
-    for layer in getattr(model.encoder, "layers", ()):
-        if isinstance(layer, keras.layers.Embedding) and (
-            layer.input_dim < source_tokenizer.vocabulary_size
-        ):
-            raise ValueError(
-                f"The encoder embeds {layer.input_dim} source ids, and the source tokenizer has "
-                f"{source_tokenizer.vocabulary_size}."
-            )
+    embedded = embedded_ids(model.encoder)
+    if embedded is not None and embedded < source_tokenizer.vocabulary_size:
+        raise ValueError(
+            f"The encoder embeds {embedded} source ids, and the source tokenizer has "
+            f"{source_tokenizer.vocabulary_size}."
+        )

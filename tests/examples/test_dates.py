@@ -10,8 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from keras_luong.serving import next_version
-from tests.serving import cpp_loader
+from keras_luong.serving import cpp_loader, next_version
 from tests.serving.conftest import cpp_runner  # noqa: F401
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -4,6 +4,7 @@ import io
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -12,7 +13,7 @@ import sentencepiece
 import tensorflow as tf
 import tensorflow_text
 
-from tests.serving import cpp_loader
+from keras_luong.serving import cpp_loader
 
 TEXT = tf.TensorSpec([None], tf.string, name="text")
 NOT_UTF8 = b"\xff\xfe\x00\n,"
@@ -114,6 +115,67 @@ def test_requests_carry_numbers_beside_texts(tmp_path, cpp_runner):
     assert {name: array.shape for name, array in got[1].items()} == dict.fromkeys(some, (0,))
     with pytest.raises(cpp_loader.RunnerError, match='"alpha".*"real"'):
         cpp_loader.run(cpp_runner, tmp_path / "model", [{"alpha": [1]}], signature="s")
+
+
+def save_ids(folder):
+    """Saves a function of a matrix of ids; returns the folder."""
+    module = tf.Module()
+    module.function = tf.function(
+        lambda ids: {"ids": ids, "sum": tf.reduce_sum(ids, 1)},
+        input_signature=[tf.TensorSpec([None, None], "int32", "ids")],
+    )
+    tf.saved_model.save(module, str(folder), signatures={"serving_default": module.function})
+    return folder
+
+
+def test_requests_carry_matrices(tmp_path, cpp_runner):
+    model = save_ids(tmp_path / "model")
+    batches = [[[1, -2, 3], [4, 5, 2**31 - 1]], [[7]], [[], []], []]
+    got = cpp_loader.run(cpp_runner, model, [{"ids": batch} for batch in batches])
+    assert [reply["ids"].tolist() for reply in got] == batches
+    assert [reply["ids"].shape for reply in got] == [(2, 3), (1, 1), (2, 0), (0, 0)]
+    assert got[0]["sum"].tolist() == [2, 4 + 5 + 2**31 - 1 - 2**32]
+    with pytest.raises(cpp_loader.RunnerError, match="rows of a matrix have one length"):
+        cpp_loader.run(cpp_runner, model, [{"ids": [[1, 2], [3]]}])
+
+
+def test_threads_answer_in_the_order_of_the_requests(tmp_path, cpp_runner):
+    model = save_ids(tmp_path / "model")
+    batches = [{"ids": [list(range(index % 7))] * (index % 3)} for index in range(300)]
+    got = cpp_loader.run(cpp_runner, model, batches, threads=8)
+    assert [reply["ids"].tolist() for reply in got] == [batch["ids"] for batch in batches]
+    assert cpp_loader.run(cpp_runner, model, [], threads=3) == []
+    with pytest.raises(cpp_loader.RunnerError, match="--threads is at least 1"):
+        cpp_loader.run(cpp_runner, model, batches, threads=0)
+
+
+def test_what_requests_take_is_measured(tmp_path, cpp_runner):
+    def slow(text):
+        steps = tf.strings.to_number(text[0], tf.int32)
+        square = tf.fill([200, 200], 1e-3)
+        for _ in tf.range(steps):
+            square = square @ square
+        return {"sum": tf.reduce_sum(square)[None]}
+
+    model = save(tmp_path / "model", slow)
+    measured = cpp_loader.measure(cpp_runner, model, [["1"], ["1"], ["300"], ["1"]])
+    assert [set(one) for one in measured] == [{"began", "seconds", "resident"}] * 4
+    began, seconds, resident = (
+        [one[name] for one in measured] for name in ("began", "seconds", "resident")
+    )
+    assert min(seconds) > 0 and seconds[2] > 5 * seconds[3]
+    for place in range(3):  # one thread: one after another
+        assert began[place + 1] >= began[place] + seconds[place]
+    # TensorFlow alone takes more than 50 MB, a square of numbers 160 kB.
+    assert all(50e6 < one < 10e9 for one in resident)
+
+
+def test_threads_have_requests_under_way_at_the_same_time(tmp_path, cpp_runner):
+    model = save_ids(tmp_path / "model")
+    batches = [{"ids": [[1] * 1000] * 100}] * 400
+    measured = cpp_loader.measure(cpp_runner, model, batches, threads=4)
+    ends = [one["began"] + one["seconds"] for one in measured]
+    assert any(one["began"] < max(ends[:place]) for place, one in enumerate(measured) if place)
 
 
 def test_keras_layers_in_a_module_load_in_python_only(tmp_path, cpp_runner):
@@ -235,8 +297,7 @@ def test_without_a_compiler_tests_skip_or_fail_if_required(
     # A pytest of its own, in a folder with this fixture and a PATH without compilers.
     folder = tmp_path / "tests" / "serving"
     folder.mkdir(parents=True)
-    for name in ("conftest.py", "cpp_loader.py"):
-        shutil.copy(cpp_loader.SOURCE.with_name(name), folder)
+    shutil.copy(Path(__file__).with_name("conftest.py"), folder)
     (folder / "test_it.py").write_text("def test_it(cpp_runner):\n    pass\n")
     (tmp_path / "pytest.ini").write_text("[pytest]\npythonpath = .\n")
     monkeypatch.setenv("PATH", str(tmp_path))

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from keras_luong import BeamSearch, GreedySearch, SamplingSearch, SubwordTokenizer, Translator
 from keras_luong.ids import END_ID
-from tests.serving import cpp_loader
+from keras_luong.serving import cpp_loader
 from tests.serving.numbers import (
     DTYPES,
     MAX_LENGTH,
@@ -41,13 +41,35 @@ TARGETS = [
     "zwei",
     " ".join(["vier drei zwei eins"] * 3),
 ]
-SCORE_DTYPES = {
-    "log_prob": tf.float32,
-    "token_log_probs": tf.float32,
-    **{name: DTYPES[name] for name in DTYPES if name not in ("translation", "score", "log_prob")},
+RANKS = {**RANKS, "token_log_probs": 2, "target_ids": 2}
+# By signature what is returned; the first dimension of each is the batch.
+OUTPUTS = {
+    "serving_default": DTYPES,
+    "n_best": DTYPES,
+    "sample": DTYPES,
+    "light": {name: DTYPES[name] for name in ("translation", "score", "log_prob", "truncated")},
+    "score": {
+        "token_log_probs": tf.float32,
+        "target_truncated": tf.bool,
+        **{name: DTYPES[name] for name in DTYPES if name not in ("translation", "score")},
+    },
+    "ids": {
+        "target_ids": tf.int32,
+        **{
+            name: DTYPES[name]
+            for name in DTYPES
+            if name not in ("translation", "source_tokens", "source_length", "target_tokens")
+        },
+    },
 }
-SCORE_RANKS = {**RANKS, "token_log_probs": 2}
+# As wide as the longest of them; the last three hold what is no good id.
+IDS = [
+    *([5, 6, 7, 8, 3], [9, 3], [3], [4, 5, 6], [7, 3, 7, 7], [], [10, 11, 12, 13, 14, 15, 16, 17]),
+    *([20, 21, 3], [VOCABULARY, 5, 3], [-1, 5, 3], [2**31 - 1, 3, 2**31 - 1]),
+]
 INPUTS = {
+    "light": {"text": TEXTS},
+    "ids": {"source_ids": [row + [0] * (8 - len(row)) for row in IDS]},
     "serving_default": {"text": TEXTS},
     "n_best": {"text": TEXTS, "alpha": [0.0, 3.0, 0.5] * 3 + [3.0, 0.0]},
     "score": {"text": TEXTS, "target_text": TARGETS},
@@ -89,7 +111,7 @@ def of_row(reply, row):
 
 def of_place(row, place):
     """One of the translations of a row, as `serving_default` would say it."""
-    shared = ("source_tokens", "source_length")
+    shared = ("source_tokens", "source_length", "truncated")
     return {name: array if name in shared else array[place] for name, array in row.items()}
 
 
@@ -114,21 +136,27 @@ def assert_nothing(place):
     assert not any(place["target_tokens"].tolist())
 
 
+def rank(name, key):
+    of_list = name in ("n_best", "sample") and not key.startswith(("source", "truncated"))
+    return RANKS.get(key, 1) + of_list
+
+
 def test_the_signatures(exported):
     loaded = tf.saved_model.load(str(exported)).signatures
     assert set(loaded) == set(INPUTS)
-    kinds = {"text": "string", "target_text": "string", "alpha": "float32", "seed": "int32"}
+    kinds = dict.fromkeys(("text", "target_text"), "string") | {"alpha": "float32"}
+    kinds |= dict.fromkeys(("seed", "source_ids"), "int32")
     for name, columns in INPUTS.items():
         (), inputs = loaded[name].structured_input_signature
-        assert inputs == {key: tf.TensorSpec([None], kinds[key], name=key) for key in columns}
+        assert inputs == {
+            key: tf.TensorSpec([None] * (1 + (name == "ids")), kinds[key], name=key)
+            for key in columns
+        }
         outputs = loaded[name].structured_outputs
-        dtypes = SCORE_DTYPES if name == "score" else DTYPES
-        assert {key: spec.dtype for key, spec in outputs.items()} == dtypes
+        assert {key: spec.dtype for key, spec in outputs.items()} == OUTPUTS[name]
         for key, spec in outputs.items():
-            rank = (SCORE_RANKS if name == "score" else RANKS).get(key, 1)
-            rank += name in ("n_best", "sample") and not key.startswith("source")
             assert isinstance(spec, tf.TensorSpec)
-            assert (spec.shape.rank, spec.shape[0]) == (rank, None), (name, key)
+            assert (spec.shape.rank, spec.shape[0]) == (rank(name, key), None), (name, key)
 
 
 @pytest.mark.parametrize("name", INPUTS)
@@ -138,7 +166,7 @@ def test_a_row_alone_is_what_it_is_among_others(replies, name):
         there, here = of_row(together, row), of_row(reply, 0)
         for key, array in here.items():
             inside = np.asarray(there[key])[tuple(map(slice, np.shape(array)))]
-            if DTYPES.get(key, tf.float32) == tf.float32:
+            if OUTPUTS[name][key] == tf.float32:
                 np.testing.assert_allclose(inside, array, rtol=0, atol=1e-4, err_msg=key)
             else:
                 assert inside.tolist() == np.asarray(array).tolist(), (row, key)
@@ -147,12 +175,9 @@ def test_a_row_alone_is_what_it_is_among_others(replies, name):
 @pytest.mark.parametrize("name", INPUTS)
 def test_no_rows_give_no_rows(replies, name):
     *_, none = replies[name]
-    ranks = SCORE_RANKS if name == "score" else RANKS
-    more = name in ("n_best", "sample")
-    assert set(none) == set(SCORE_DTYPES if name == "score" else DTYPES)
+    assert set(none) == set(OUTPUTS[name])
     for key, array in none.items():
-        assert array.shape[0] == 0
-        assert array.ndim == ranks.get(key, 1) + (more and not key.startswith("source"))
+        assert (array.shape[0], array.ndim) == (0, rank(name, key))
 
 
 def test_the_n_best_rank_by_the_alpha_of_their_own_row(trained, replies):
@@ -180,6 +205,50 @@ def test_the_best_of_the_n_best_is_the_default(exported, replies, cpp_runner):
     assert len(set(best["translation"].tolist())) > 5
     scores = np.where(several["target_length"] > 0, several["score"], -np.inf)
     assert (np.diff(scores[several["source_length"] > 1], axis=1) <= 0).all()
+
+
+def test_what_was_cut_is_flagged(trained, replies):
+    lengths = trained.source_tokenizer.tokenize(TEXTS).row_lengths().numpy()
+    expected = (lengths > MAX_LENGTH).tolist()
+    assert set(expected) == {False, True}
+    for name in set(INPUTS) - {"ids"}:
+        assert replies[name][0]["truncated"].tolist() == expected, name
+    lengths = trained.target_tokenizer.tokenize(TARGETS).row_lengths().numpy()
+    expected = (lengths > MAX_LENGTH).tolist()
+    assert set(expected) == {False, True}
+    assert replies["score"][0]["target_truncated"].tolist() == expected
+
+
+def test_the_light_one_says_what_the_default_does(replies):
+    light, best = replies["light"][0], replies["serving_default"][0]
+    assert light["translation"].tolist() == best["translation"].tolist()
+    for name in ("score", "log_prob"):
+        np.testing.assert_allclose(light[name], best[name], rtol=0, atol=1e-5)
+
+
+def test_ids_give_what_the_model_generates_for_them(trained, replies):
+    reply = replies["ids"][0]
+    cut = [len(row) > MAX_LENGTH for row in IDS]
+    assert reply["truncated"].tolist() == cut and sum(cut) == 1
+    for row, ids in enumerate(IDS):
+        ids = [1 if not 0 <= one < VOCABULARY else one for one in ids]
+        ids = ids[: ids.index(END_ID)] if END_ID in ids else ids
+        source = np.array([[*ids[:MAX_LENGTH], END_ID]], "int32")
+        got = of_row(reply, row)
+        if not ids:
+            assert got["target_length"] == got["score"] == got["log_prob"] == 0
+            assert not got["target_ids"].any() and not got["attention_scores"].any()
+            continue
+        found = trained.model.generate(source, SEARCH, max_length=MAX_LENGTH + 1)
+        length = int(found.lengths[0, 0])
+        assert got["target_length"] == length
+        assert got["target_ids"][:length].tolist() == found.ids[0, 0, :length].numpy().tolist()
+        assert not got["target_ids"][length:].any()
+        np.testing.assert_allclose(got["score"], found.scores[0, 0], rtol=0, atol=1e-4)
+        np.testing.assert_allclose(got["log_prob"], found.log_probs[0, 0], rtol=0, atol=1e-4)
+        scores = np.zeros_like(got["attention_scores"])
+        scores[:length, : source.shape[1]] = found.attention_scores[0, 0, :length]
+        np.testing.assert_allclose(got["attention_scores"], scores, rtol=0, atol=1e-4)
 
 
 def test_an_alpha_out_of_range_counts_as_the_nearest(exported, cpp_runner):
@@ -303,13 +372,13 @@ def of_export(monkeypatch, tmp_path, *arguments, **options):
     seen = {}
     monkeypatch.setattr(
         "keras_luong.serving.translator.export_saved_model",
-        lambda path, model, signatures, resources: seen.update(signatures),
+        lambda path, model, signatures, resources, **facts: seen.update(signatures),
     )
     tokenizer = SubwordTokenizer.train([text for pair in PAIRS for text in pair], VOCABULARY)
     untrained(tokenizer, cell="gru").export(tmp_path / "1", *arguments, **options)
-    assert {"serving_default", "score"} <= set(seen)
+    assert {"serving_default", "light", "score", "ids"} <= set(seen)
     several = {name: seen[name] for name in seen if name in ("n_best", "sample")}
-    assert len(seen) == 2 + len(several)
+    assert len(seen) == 4 + len(several)
     values = {"text": tf.constant(["one"]), "alpha": tf.ones(1), "seed": tf.ones(1, "int32")}
     return {
         name: signature.function(*(values[key] for key in signature.inputs))["score"].shape[1]

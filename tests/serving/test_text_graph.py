@@ -30,8 +30,9 @@ def ids_of(tokenizer, text):
 
 def test_source_ids_end_with_the_end_and_are_padded(letters):
     space, a, b, c = ids_of(letters, "▁abc")
-    source = read_source(letters, tf.constant(["a", "cab b", "", "ax"]), 9)
+    source, truncated = read_source(letters, tf.constant(["a", "cab b", "", "ax"]), 9)
     assert source.dtype == tf.int32
+    assert truncated.numpy().tolist() == [False] * 4
     assert source.numpy().tolist() == [
         [space, a, END_ID, 0, 0, 0, 0],
         [space, c, a, b, space, b, END_ID],
@@ -43,12 +44,16 @@ def test_source_ids_end_with_the_end_and_are_padded(letters):
 @pytest.mark.parametrize("length", [1, 2, 3, 4, 99])
 def test_long_source_is_cut_and_still_ends_with_the_end(letters, length):
     whole = ids_of(letters, "▁abc")
-    (row,) = read_source(letters, tf.constant(["abc"]), length).numpy().tolist()
-    assert row == [*whole[:length], END_ID]
+    source, truncated = read_source(letters, tf.constant(["abc", ""]), length)
+    assert source.numpy().tolist()[0] == [*whole[:length], END_ID]
+    assert truncated.dtype == tf.bool
+    assert truncated.numpy().tolist() == [length < len(whole), False]
 
 
 def test_rows_of_nothing_hold_the_end_alone(letters):
-    assert read_source(letters, tf.constant(["", "  "]), 5).numpy().tolist() == [[END_ID]] * 2
+    source, truncated = read_source(letters, tf.constant(["", "  "]), 5)
+    assert source.numpy().tolist() == [[END_ID]] * 2
+    assert truncated.numpy().tolist() == [False] * 2
 
 
 STEPS, SOURCE = 5, 4
@@ -235,7 +240,8 @@ def test_the_first_of_them_is_the_best(letters):
 
 def test_target_ids_begin_with_the_start_and_end_with_the_end(letters):
     space, a, b, c = ids_of(letters, "▁abc")
-    target_in, target_out = read_target(letters, tf.constant(["a", "cab", "", "bx"]), 9)
+    target_in, target_out, truncated = read_target(letters, tf.constant(["a", "cab", "", "bx"]), 9)
+    assert truncated.numpy().tolist() == [False] * 4
     assert target_in.dtype == target_out.dtype == tf.int32
     assert target_out.numpy().tolist() == [
         [space, a, END_ID, 0, 0],
@@ -254,7 +260,8 @@ def test_target_ids_begin_with_the_start_and_end_with_the_end(letters):
 @pytest.mark.parametrize("length", [1, 2, 3, 4, 5])
 def test_a_long_target_is_cut_where_a_search_would_stop(letters, length):
     cut = [*ids_of(letters, "▁abc"), END_ID][: length + 1]
-    target_in, target_out = read_target(letters, tf.constant(["abc"]), length)
+    target_in, target_out, truncated = read_target(letters, tf.constant(["abc"]), length)
+    assert truncated.numpy().tolist() == [END_ID not in cut]
     assert target_out.numpy().tolist() == [cut]
     assert target_in.numpy().tolist() == [[START_ID, *cut[:-1]]]
 
