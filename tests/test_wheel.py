@@ -25,6 +25,7 @@ names = [
     for package in (keras_luong, keras_luong_cli, keras_luong_client)
     for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
 ]
+names = [name for name in names if not name.endswith("__main__")]  # it would run the command
 names.remove("keras_luong_client.grpc_client")  # it needs an extra
 names += ["keras_luong", "keras_luong_cli", "keras_luong_client"]
 files = {name: importlib.import_module(name).__file__ for name in names}
