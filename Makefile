@@ -1,7 +1,8 @@
 # Every target makes the environment that it needs: only Python 3.11 to 3.13 and make have to be there.
 # `make help` lists them. Variables that can be set on the command line:
 #   PYTHON      the interpreter for the environments, e.g. PYTHON=python3.12
-#   VENV        where the environment stands; VENV_TORCH, where the one with torch stands
+#   VENV        where the environment stands; VENV_TORCH, where the one with torch stands, and
+#               VENV_BEAM that with Apache Beam
 #   TORCH_PIP   options of pip for torch. On Linux the package index hands out the CUDA build (several
 #               gigabytes); TORCH_PIP="--index-url https://download.pytorch.org/whl/cpu" takes the CPU's.
 #   PYTEST_ARGS options of pytest, e.g. PYTEST_ARGS="-k concat"
@@ -12,19 +13,20 @@
 PYTHON ?= python3 python3.13 python3.12 python3.11
 VENV ?= .venv
 VENV_TORCH ?= .venv-torch
+VENV_BEAM ?= .venv-beam
 TORCH_PIP ?=
 PYTEST_ARGS ?=
 MULTI30K ?=
 BENCH_ARGS ?=
 
-with_extras := .[test,jax,examples]
+with_extras := .[test,jax,examples,serving]
 # TensorFlow's C++ library needs Linux.
 tensorflow_2_20 := $(if $(filter Linux,$(shell uname -s)),$(VENV)/tensorflow-2.20/.complete)
 pytest = $(1)/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-torch test-long test-all doctest lint format types wheel wheel-check bench clean
+.PHONY: help demo test test-torch test-beam test-long test-all doctest lint format types wheel wheel-check bench clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /|/' | awk -F'|' '{ printf "%-12s %s\n", $$1, $$2 }'
@@ -40,13 +42,16 @@ test: doctest $(tensorflow_2_20)  ## Run the tests: all on TensorFlow, those of 
 test-torch: $(VENV_TORCH)/.test  ## Run the tests of the layers, search and models on torch, with no TensorFlow there
 	KERAS_BACKEND=torch $(call pytest,$(VENV_TORCH)) $(PYTEST_ARGS)
 
+test-beam: $(VENV_BEAM)/.test  ## Run the tests of translating folders of files, on Apache Beam
+	KERAS_BACKEND=tensorflow $(VENV_BEAM)/bin/python -m pytest -m beam tests/examples/test_translate_files.py $(PYTEST_ARGS)
+
 test-long: $(VENV)/.test  ## Run what takes long: ten thousand random texts to an export, memory over five thousand
 	KERAS_BACKEND=tensorflow $(call pytest,$(VENV)) -m long $(PYTEST_ARGS)
 
-test-all: lint types wheel-check test test-torch test-long  ## Run every check
+test-all: lint types wheel-check test test-torch test-beam test-long  ## Run every check
 
 doctest: $(VENV)/.test  ## Run the examples in the docstrings
-	KERAS_BACKEND=tensorflow TF_CPP_MIN_LOG_LEVEL=2 $(VENV)/bin/python -m pytest --doctest-modules keras_luong
+	KERAS_BACKEND=tensorflow TF_CPP_MIN_LOG_LEVEL=2 $(VENV)/bin/python -m pytest --doctest-modules keras_luong keras_luong_client
 
 lint: $(VENV)/.test  ## Check style and format
 	$(VENV)/bin/ruff check .
@@ -71,8 +76,8 @@ bench: $(VENV)/.test  ## Time ours beside its peers and write benchmarks/RESULTS
 		$(if $(MULTI30K),--multi30k "$(MULTI30K)") $(BENCH_ARGS)
 
 clean:  ## Remove the environments, caches and built archives; trained models stay
-	rm -rf $(VENV) $(VENV_TORCH) dist build .mypy_cache .pytest_cache .ruff_cache
-	find keras_luong examples tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -rf $(VENV) $(VENV_TORCH) $(VENV_BEAM) dist build .mypy_cache .pytest_cache .ruff_cache
+	find keras_luong keras_luong_client examples tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Set-up. A stamp in each environment says what stands in it; a newer pyproject.toml makes it stale.
 
@@ -112,6 +117,13 @@ $(VENV)/.core: $(VENV)/.made pyproject.toml
 $(VENV)/.test: $(VENV)/.made pyproject.toml
 	$(call install,$(VENV),--editable '$(with_extras)')
 	@touch $@ $(VENV)/.core
+
+$(VENV_BEAM)/.made:
+	$(call environment,$(VENV_BEAM))
+
+$(VENV_BEAM)/.test: $(VENV_BEAM)/.made pyproject.toml
+	$(call install,$(VENV_BEAM),--editable '.[beam]' pytest)
+	@touch $@
 
 # What the newest TF Serving is built from, for its C++ loader: libraries and headers, 300 MB to
 # download and 1.3 GB on the disk. Nothing there is ever imported, so it comes without dependencies.

@@ -12,6 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "keras_luong"
+CLIENT = ROOT / "keras_luong_client"
 
 # Each room imports only from the rooms above it.
 ROOMS = ("functional", "layers", "search", "models", "text", "training", "serving")
@@ -148,12 +149,24 @@ def test_importing_the_package_loads_neutral_rooms_only():
             assert room in {*COMMON, *NEUTRAL_ROOMS}, name
 
 
+@pytest.mark.parametrize("path", [pytest.param(path, id=path.name) for path in CLIENT.glob("*.py")])
+def test_the_client_imports_the_standard_library_only(path):
+    allowed = {"keras_luong_client", *sys.stdlib_module_names}
+    if path.name == "grpc_client.py":
+        allowed |= {"grpc", "tensorflow", "tensorflow_serving"}  # the extra
+    found = list(imports(ast.parse(path.read_text(encoding="utf-8")), "keras_luong_client"))
+    assert {name.split(".")[0] for name, _ in found} <= allowed
+    for name, at_module_level in found:
+        assert not (at_module_level and name.startswith("keras_luong_client.grpc_client")), name
+
+
 # They run in an environment of their own, on the retired API that they measure.
 PEERS = sorted((ROOT / "benchmarks" / "peers").glob("*_tfa.py"))
 
 
 @pytest.mark.parametrize(
-    "path", sources("keras_luong", "keras_luong_cli", "examples", "benchmarks")
+    "path",
+    sources("keras_luong", "keras_luong_cli", "keras_luong_client", "examples", "benchmarks"),
 )
 def test_only_public_api_of_keras(path):
     assert path in PEERS or forbidden_names(ast.parse(path.read_text(encoding="utf-8"))) == []

@@ -18,10 +18,17 @@ ROOT = Path(__file__).parents[1]
 # Every module, so that an import of something that is not a declared dependency comes to light.
 IMPORT_ALL = """
 import importlib, importlib.metadata, json, pkgutil
-import keras_luong
+import keras_luong, keras_luong_cli, keras_luong_client
 
-names = [m.name for m in pkgutil.walk_packages(keras_luong.__path__, "keras_luong.")]
-files = {name: importlib.import_module(name).__file__ for name in ["keras_luong", *names]}
+names = [
+    module.name
+    for package in (keras_luong, keras_luong_cli, keras_luong_client)
+    for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
+]
+names = [name for name in names if not name.endswith("__main__")]  # it would run the command
+names.remove("keras_luong_client.grpc_client")  # it needs an extra
+names += ["keras_luong", "keras_luong_cli", "keras_luong_client"]
+files = {name: importlib.import_module(name).__file__ for name in names}
 versions = [keras_luong.__version__, importlib.metadata.version("keras-luong")]
 print(json.dumps({"files": files, "versions": versions}))
 """
@@ -62,16 +69,17 @@ def environment(wheel, tmp_path_factory):
     shutil.rmtree(folder)  # 2 GB: more than pytest should keep of its last three runs
 
 
-def test_holds_the_package_and_nothing_else(wheel):
+def test_holds_the_packages_and_nothing_else(wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
-    package = {
+    packages = {
         path.relative_to(ROOT).as_posix()
-        for path in (ROOT / "keras_luong").rglob("*")
+        for package in ("keras_luong", "keras_luong_cli", "keras_luong_client")
+        for path in (ROOT / package).rglob("*")
         if path.is_file() and path.suffix != ".pyc"
     }
     metadata = {name for name in names if ".dist-info/" in name}
-    assert names - metadata == package
+    assert names - metadata == packages
     assert "keras_luong/py.typed" in names
     assert any(name.endswith("/licenses/LICENSE") for name in metadata)
 
