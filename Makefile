@@ -5,7 +5,8 @@
 #   TORCH_PIP   options of pip for torch. On Linux the package index hands out the CUDA build (several
 #               gigabytes); TORCH_PIP="--index-url https://download.pytorch.org/whl/cpu" takes the CPU's.
 #   PYTEST_ARGS options of pytest, e.g. PYTEST_ARGS="-k concat"
-#   MULTI30K    folder of Multi30k's text files, which `make bench-search` translates
+#   MULTI30K    folder of Multi30k's text files, which `make bench` trains on and translates
+#   BENCH_ARGS  options of the benchmark, e.g. BENCH_ARGS="--full" or "--only training"; "--help" lists them
 
 # The first of these that is 3.11, 3.12 or 3.13 is taken.
 PYTHON ?= python3 python3.13 python3.12 python3.11
@@ -14,6 +15,7 @@ VENV_TORCH ?= .venv-torch
 TORCH_PIP ?=
 PYTEST_ARGS ?=
 MULTI30K ?=
+BENCH_ARGS ?=
 
 with_extras := .[test,jax,examples]
 # TensorFlow's C++ library needs Linux.
@@ -22,7 +24,7 @@ pytest = $(1)/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-torch test-long test-all doctest lint format types wheel wheel-check bench-search bench-training clean
+.PHONY: help demo test test-torch test-long test-all doctest lint format types wheel wheel-check bench clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /|/' | awk -F'|' '{ printf "%-12s %s\n", $$1, $$2 }'
@@ -63,15 +65,10 @@ wheel: $(VENV)/.test  ## Build the wheel and the source archive into dist/
 wheel-check: $(VENV)/.test  ## Build the wheel, install it in a fresh environment, import it there
 	$(VENV)/bin/python -m pytest -m wheel tests/test_wheel.py
 
-# The first run makes the peers' environments and, with MULTI30K, trains two models for half an hour each.
-bench-search: $(VENV)/.test  ## Time the searches beside tfa's and torch's; MULTI30K=folder: a real job beside Joey NMT
-	KERAS_BACKEND=tensorflow $(VENV)/bin/python benchmarks/peers/forced.py --profile
-	@if [ -n "$(MULTI30K)" ]; then echo; \
-		KERAS_BACKEND=tensorflow $(VENV)/bin/python benchmarks/peers/translation.py "$(MULTI30K)"; \
-	else echo "MULTI30K=folder adds the real job."; fi
-
-bench-training: $(VENV)/.test  ## Time a training step beside tfa's, torch's and plain Keras'
-	KERAS_BACKEND=tensorflow $(VENV)/bin/python benchmarks/peers/training.py
+# The first run makes the peers' environments. The machine should do nothing else.
+bench: $(VENV)/.test  ## Time ours beside its peers and write benchmarks/RESULTS.md: at most 45 minutes on two cores
+	TF_CPP_MIN_LOG_LEVEL=3 KERAS_BACKEND=tensorflow $(VENV)/bin/python -m benchmarks.run \
+		$(if $(MULTI30K),--multi30k "$(MULTI30K)") $(BENCH_ARGS)
 
 clean:  ## Remove the environments, caches and built archives; trained models stay
 	rm -rf $(VENV) $(VENV_TORCH) dist build .mypy_cache .pytest_cache .ruff_cache

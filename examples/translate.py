@@ -49,6 +49,13 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=28, help="(%(default)s)")
     parser.add_argument("--max-length", type=int, default=80, help="subwords (%(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="(%(default)s)")
+    precisions = ("float32", "mixed_bfloat16", "mixed_float16")
+    parser.add_argument("--precision", choices=precisions, default="float32", help="(%(default)s)")
+    parser.add_argument(
+        "--no-xla",
+        action="store_true",
+        help="train without XLA, which is faster with mixed_bfloat16 on a processor that has it",
+    )
     options = parser.parse_args()
     if options.work is None:
         options.work = Path("work", *(options.out.parts[-2:] if options.out else ("translate",)))
@@ -85,7 +92,8 @@ def compiled_model(options: argparse.Namespace, vocabulary_size: int, steps: int
         schedule, beta_2=0.98, global_clipnorm=1.0, use_ema=True, ema_momentum=0.998
     )
     loss = MaskedCrossentropy(label_smoothing=0.1)
-    model.compile(optimizer, loss=loss, metrics=[TokenAccuracy()])
+    jit_compile = False if options.no_xla else "auto"
+    model.compile(optimizer, loss=loss, metrics=[TokenAccuracy()], jit_compile=jit_compile)
     return model
 
 
@@ -101,6 +109,7 @@ def bleu(translator: Translator, pairs: list[tuple[str, str]]) -> str:
 def main() -> None:
     options = arguments()
     keras.utils.set_random_seed(options.seed)
+    keras.config.set_dtype_policy(options.precision)
     try:
         if options.out:
             check_version_path(options.out)

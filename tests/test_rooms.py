@@ -152,12 +152,14 @@ def test_importing_the_package_loads_neutral_rooms_only():
 PEERS = sorted((ROOT / "benchmarks" / "peers").glob("*_tfa.py"))
 
 
-@pytest.mark.parametrize("path", sources("keras_luong", "examples", "benchmarks"))
+@pytest.mark.parametrize(
+    "path", sources("keras_luong", "keras_luong_cli", "examples", "benchmarks")
+)
 def test_only_public_api_of_keras(path):
     assert path in PEERS or forbidden_names(ast.parse(path.read_text(encoding="utf-8"))) == []
 
 
-@pytest.mark.parametrize("path", sources("examples", "benchmarks"))
+@pytest.mark.parametrize("path", sources("keras_luong_cli", "examples", "benchmarks"))
 def test_examples_import_what_a_room_exports_not_its_modules(path):
     for name, _ in imports(ast.parse(path.read_text(encoding="utf-8")), "examples"):
         library, *parts = name.split(".")

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 import work
+from peer_weights import save_weights
 from profile_parts import profile
 from worker import serve
 
@@ -25,33 +26,6 @@ def build() -> Seq2Seq:
     bias[work.END_ID] = work.NEVER
     model.head.set_weights([kernel * _LOGITS_SCALE, bias])
     return model
-
-
-def save_weights(model: Seq2Seq, path: str) -> None:
-    """For the peers, which take them over: so one sees that all compute the same."""
-    cell, embedding = model.decoder.cell, model.target_embedding
-    layers = {
-        "source_embedding": model.encoder.get_layer("source_embedding"),
-        "encoder": model.encoder.get_layer("both_lstm_0"),
-        "bridge_0": model.encoder.get_layer("bridge_0"),
-        "bridge_1": model.encoder.get_layer("bridge_1"),
-        "target_embedding": embedding,
-        "cell": cell.cell,
-        "attention": cell.attention,
-        "attention_vector": cell.attention_vector,
-    }
-    head = model.head.get_weights() if model.head else _tied_head(*embedding.get_weights())
-    arrays = {f"head.{index}": array for index, array in enumerate(head)}
-    arrays |= {
-        f"{name}.{index}": array
-        for name, layer in layers.items()
-        for index, array in enumerate(layer.get_weights())
-    }
-    np.savez(path, **arrays)
-
-
-def _tied_head(embedding: np.ndarray) -> list[np.ndarray]:
-    return [embedding.T, np.zeros(len(embedding), embedding.dtype)]
 
 
 class Ours:
@@ -89,34 +63,19 @@ class Ours:
     def run(self, search: str) -> float:
         return work.milliseconds(lambda: np.array(self.search(search).ids))
 
-    def run_encoder(self) -> float:
-        ids = tf.constant(self.source)
-        return work.milliseconds(lambda: self.encode(ids)[0][0].numpy())
-
-    def run_product(self, search: str) -> float:
-        """The products with the vocabulary alone, one a step."""
-        rows = work.BATCH * (work.BEAM_WIDTH if search == "beam" else 1)
-        vectors = tf.random.stateless_uniform((rows, work.UNITS), (1, 2), -1.0)
-        kernel = tf.convert_to_tensor(self.model.head.kernel)
-
-        def products() -> None:
-            for _ in range(work.STEPS):
-                last = tf.matmul(vectors, kernel)
-            last.numpy()
-
-        return work.milliseconds(products)
-
     def profile(self, search: str) -> dict:
         return profile(lambda: np.array(self.search(search).ids))
 
     def memory(self, search: str) -> float:
-        run = self.run_encoder if search == "encoder" else lambda: self.search(search)
-        return work.peak_megabytes(run)
+        if search == "encoder":
+            ids = tf.constant(self.source)
+            return work.peak_megabytes(lambda: self.encode(ids)[0][0].numpy())
+        return work.peak_megabytes(lambda: self.search(search))
 
 
 def main() -> None:
     ours = Ours()
-    names = ("describe", "results", "run", "run_encoder", "run_product", "profile", "memory")
+    names = ("describe", "results", "run", "profile", "memory")
     serve({name: getattr(ours, name) for name in names})
 
 

@@ -124,9 +124,6 @@ class Addons(tf.Module):
     def run(self, search: str) -> float:
         return work.milliseconds(lambda: getattr(self, search)(self.source)[0].numpy())
 
-    def run_encoder(self) -> float:
-        return work.milliseconds(lambda: self.run_encode(self.source)[0].numpy())
-
     def memory(self, search: str) -> float:
         run = self.run_encode if search == "encoder" else getattr(self, search)
         return work.peak_megabytes(lambda: run(self.source))
@@ -138,7 +135,7 @@ def _count(arrays: dict, name: str) -> int:
 
 def main() -> None:
     addons = Addons(sys.argv[1])
-    names = ("describe", "results", "run", "run_encoder", "memory")
+    names = ("describe", "results", "run", "memory")
     serve({name: getattr(addons, name) for name in names})
 
 

@@ -1,4 +1,7 @@
-"""Worker of `forced.py`: a batched beam search in eager torch, the memory tiled for the beams."""
+"""Worker of `forced.py`: a batched beam search in torch, the memory tiled for the beams.
+
+python forced_torch.py WEIGHTS eager|compiled
+"""
 
 import sys
 
@@ -30,8 +33,9 @@ class Torch(nn.Module):
 
     def encode(self, source):
         kept = source != work.PADDING_ID
+        # torch wants the lengths on the CPU, wherever the rest is.
         packed = nn.utils.rnn.pack_padded_sequence(
-            self.source_embedding(source), kept.sum(1), batch_first=True, enforce_sorted=False
+            self.source_embedding(source), kept.sum(1).cpu(), batch_first=True, enforce_sorted=False
         )
         memory, (hidden, carry) = self.encoder(packed)
         memory, _ = nn.utils.rnn.pad_packed_sequence(
@@ -140,7 +144,7 @@ class Torch(nn.Module):
     def describe(self) -> dict:
         # Without torch's second biases, which are zero here.
         counted = [one.numel() for name, one in self.named_parameters() if "bias_hh" not in name]
-        return {"versions": f"torch {torch.__version__}, eager", "parameters": sum(counted)}
+        return {"versions": f"torch {torch.__version__}", "parameters": sum(counted)}
 
     def results(self, search: str) -> dict:
         ids, log_probs = getattr(self, search)(self.source)
@@ -149,19 +153,16 @@ class Torch(nn.Module):
     def run(self, search: str) -> float:
         return work.milliseconds(lambda: getattr(self, search)(self.source))
 
-    def run_encoder(self) -> float:
-        with torch.inference_mode():
-            return work.milliseconds(lambda: self.encode(self.source))
-
     def memory(self, search: str) -> float:
-        if search == "encoder":
-            return work.peak_megabytes(self.run_encoder)
-        return work.peak_megabytes(lambda: getattr(self, search)(self.source))
+        run = torch.inference_mode()(self.encode) if search == "encoder" else getattr(self, search)
+        return work.peak_megabytes(lambda: run(self.source))
 
 
 def main() -> None:
     model = Torch(sys.argv[1]).eval()
-    names = ("describe", "results", "run", "run_encoder", "memory")
+    if sys.argv[2] == "compiled":
+        model.step = torch.compile(model.step)
+    names = ("describe", "results", "run", "memory")
     serve({name: getattr(model, name) for name in names})
 
 

@@ -74,6 +74,7 @@ def joey_config(
             "keep_best_ckpts": 2,
             "early_stopping_metric": "bleu",
             "print_valid_sents": [0],
+            "overwrite": True,  # what a training that did not end has left
         },
         "testing": {
             "beam_size": 1,

@@ -26,9 +26,9 @@ class Steps:
         loss = self.train_once()
         return time.perf_counter() - start, loss
 
-    def memory(self) -> float:
-        """Megabytes at the peak of a step, above what is held between steps."""
-        return work.peak_megabytes(self.train_once)
+    def memory(self) -> tuple[float, float]:
+        """Megabytes at the peak of a step above what is held between steps, and what that is."""
+        return work.peak_megabytes(self.train_once), work.held_megabytes()
 
 
 def serve_steps(training: Steps) -> None:

@@ -13,8 +13,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 import work
-from forced_ours import save_weights
 from keras import ops
+from peer_weights import save_weights
 from steps import Steps, serve_steps
 
 from keras_luong import (

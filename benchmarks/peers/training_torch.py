@@ -1,6 +1,6 @@
-"""Worker of `training.py`: eager torch, the decoder a loop over its steps as OpenNMT-py has it.
+"""Worker of `training.py`: torch, the decoder a loop over its steps as OpenNMT-py has it.
 
-python training_torch.py WEIGHTS
+python training_torch.py WEIGHTS eager|compiled
 """
 
 import sys
@@ -45,5 +45,12 @@ class Training(Steps, Torch):
         return float(loss)
 
 
+def main() -> None:
+    training = Training(sys.argv[1])
+    if sys.argv[2] == "compiled":
+        training.loss = torch.compile(training.loss)
+    serve_steps(training)
+
+
 if __name__ == "__main__":
-    serve_steps(Training(sys.argv[1]))
+    main()

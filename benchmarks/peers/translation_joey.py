@@ -1,7 +1,8 @@
-"""Worker of `translation.py` that runs in Joey NMT's environment.
+"""Worker of `translation.py` and `epoch.py` that runs in Joey NMT's environment.
 
     python translation_joey.py train CONFIG SECONDS
     python translation_joey.py serve CONFIG
+    python translation_joey.py epoch CONFIG
 
 CONFIG is what `joey_config.py` writes.
 """
@@ -13,9 +14,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+import joeynmt
 import torch
+from chunks import Chunks
 from joeynmt.config import load_config, parse_global_args
 from joeynmt.prediction import predict, prepare
+from joeynmt.training import TrainManager
 from worker import serve
 
 
@@ -27,8 +31,42 @@ def train(config: str, seconds: int) -> None:
 
     signal.signal(signal.SIGALRM, end)
     signal.alarm(seconds)
+    run_joey(config)
+
+
+def run_joey(config: str) -> None:
     sys.argv = ["joeynmt", "train", config, "--skip-test"]
     runpy.run_module("joeynmt", run_name="__main__")
+
+
+class Epoch:
+    """Trains by chunks of updates: Joey's own command, held before each of its steps."""
+
+    def __init__(self, config: str) -> None:
+        self.config = config
+        self.chunks = Chunks(self._train)
+
+    def _train(self, chunks: Chunks) -> None:
+        train_step = TrainManager._train_step
+
+        def held(manager: TrainManager, batch: Any) -> Any:
+            self.model = manager.model
+            chunks.before_update()
+            return train_step(manager, batch)
+
+        TrainManager._train_step = held
+        run_joey(self.config)
+
+    def describe(self) -> dict:
+        """Starts it, too."""
+        self.chunks.start()
+        return describe(self.model)
+
+
+def describe(model: torch.nn.Module) -> dict:
+    size = sum(parameter.numel() for parameter in model.parameters())
+    versions = f"Joey NMT {joeynmt.__version__}, torch {torch.__version__}"
+    return {"versions": versions, "parameters": size}
 
 
 class Translation:
@@ -42,14 +80,10 @@ class Translation:
         self.texts = {lang: list(texts) for lang, texts in self.data.data.items()}
 
     def describe(self) -> dict:
-        import joeynmt
-
-        size = sum(parameter.numel() for parameter in self.model.parameters())
-        versions = f"Joey NMT {joeynmt.__version__}, torch {torch.__version__}"
-        return {"versions": versions, "parameters": size}
+        return describe(self.model)
 
     def translate(
-        self, beam_width: int, batch_size: int, max_length: int, alpha: float, order: list[int]
+        self, beam_width: int, batch_size: int, max_length: int, order: list[int]
     ) -> dict:
         """Times Joey's `predict` over all sentences in the given order, texts in and out."""
         for language, texts in self.texts.items():
@@ -57,7 +91,7 @@ class Translation:
         self.data.reset_indices(random_subset=-1)
         arguments = self.settings.test._replace(
             beam_size=beam_width,
-            beam_alpha=alpha if alpha > 0 else -1,
+            beam_alpha=-1,  # no length penalty
             batch_size=batch_size,
             max_output_length=max_length,
         )
@@ -85,6 +119,10 @@ def main() -> None:
     mode, config, *seconds = sys.argv[1:]
     if mode == "train":
         train(config, int(seconds[0]))
+        return
+    if mode == "epoch":
+        epoch = Epoch(config)
+        serve({"describe": epoch.describe, "updates": epoch.chunks.updates})
         return
     translation = Translation(config)
     serve({"describe": translation.describe, "translate": translation.translate})

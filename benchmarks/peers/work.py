@@ -15,11 +15,11 @@ VOCABULARY = _SIZES.get("vocabulary", 8000)
 EMBEDDING = _SIZES.get("embedding", 256)
 ENCODER_UNITS = _SIZES.get("encoder_units", 256)  # each way
 UNITS = _SIZES.get("units", 512)  # of the decoder, its attention and its attention vector
-BATCH = 32
-TRAINING_BATCH = 64
-SOURCE_LENGTH = 30
+BATCH = _SIZES.get("batch", 32)  # of a search
+TRAINING_BATCH = _SIZES.get("batch", 64)
+SOURCE_LENGTH = _SIZES.get("source_length", 30)
 BEAM_WIDTH = 5
-STEPS = _SIZES.get("steps", 30)
+STEPS = _SIZES.get("steps", 30)  # of a search; of training the target's length
 PADDING_ID, START_ID, END_ID = 0, 2, 3
 # Environment variables under which blocks of 64 kB and more go back to the system when freed:
 # glibc's own threshold grows with use, and under oneDNN TensorFlow keeps what it ever had.
@@ -41,17 +41,17 @@ def source(batch: int = BATCH, length: int = SOURCE_LENGTH) -> list[list[int]]:
 
 
 def pairs(
-    batch: int = TRAINING_BATCH, length: int = SOURCE_LENGTH
+    batch: int = TRAINING_BATCH,
 ) -> tuple[list[list[int]], list[list[int]], list[list[int]]]:
     """Source, target input and labels of a training batch, padded as `source` is."""
-    labels = source(batch, length)[::-1]
+    labels = source(batch, STEPS)[::-1]
     inputs = [[START_ID, *row[:-1]] for row in labels]
     # Where the label is padding, so is the input.
     inputs = [
         [one if label else PADDING_ID for one, label in zip(*both, strict=True)]
         for both in zip(inputs, labels, strict=True)
     ]
-    return source(batch, length), inputs, labels
+    return source(batch), inputs, labels
 
 
 def milliseconds(function: Callable[[], object]) -> float:
@@ -69,11 +69,15 @@ def peak_megabytes(function: Callable[[], object]) -> float:
     return statistics.median(_peak_megabytes(function) for _ in range(3))
 
 
-def _peak_megabytes(function: Callable[[], object]) -> float:
-    # What earlier calls left behind is given back; then the peak counts from here.
+def held_megabytes() -> float:
+    """What this process holds now, after what earlier calls left behind was given back."""
     ctypes.CDLL("libc.so.6").malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text("5")
-    idle = _status("VmRSS")
+    return _status("VmRSS")
+
+
+def _peak_megabytes(function: Callable[[], object]) -> float:
+    idle = held_megabytes()
+    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
     function()
     return _status("VmHWM") - idle
 

@@ -33,6 +33,29 @@ def compiled(
     return _COMPILERS[keras.backend.backend()](model, function, arguments)
 
 
+class CompiledFunctions:
+    """What was compiled for a model, each under its key.
+
+    All of it is forgotten once the model has other variables, as after `quantize`: it would go on
+    with those that are gone.
+    """
+
+    def __init__(self) -> None:
+        self._functions: dict[Any, Callable[..., Any]] = {}
+        self._variables: list[Any] = []
+
+    def get(
+        self, key: Any, model: Any, function: Callable[..., Any], arguments: Sequence[Argument]
+    ) -> Callable[..., Any]:
+        """The function under a key; compiled, as by `compiled`, if there is none yet."""
+        variables = model.variables
+        if list(map(id, variables)) != list(map(id, self._variables)):
+            self._functions, self._variables = {}, list(variables)
+        if key not in self._functions:
+            self._functions[key] = compiled(model, function, arguments)
+        return self._functions[key]
+
+
 def has_dynamic_shapes() -> bool:
     """Whether in what is compiled here the size of a batch may change while it runs."""
     return keras.backend.backend() != "jax"

@@ -7,6 +7,7 @@ from typing import Any
 from keras import ops
 
 from keras_luong.functional import float32_at_least
+from keras_luong.models.compiled import CompiledFunctions
 from keras_luong.models.generation import Generation
 from keras_luong.models.seq2seq import Seq2Seq
 
@@ -41,7 +42,7 @@ class Ensemble(Generation):
         sizes = [model.vocabulary_size for model in self.models]
         if len(set(sizes)) > 1:
             raise ValueError(f"models must have one vocabulary. Received sizes: {sizes}")
-        self._searches: dict[tuple, Any] = {}
+        self._searches = CompiledFunctions()
 
     @property
     def vocabulary_size(self) -> int:

@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from keras_luong.ids import END_ID, PADDING_ID, START_ID
-from keras_luong.models.compiled import Argument, compiled, has_dynamic_shapes
+from keras_luong.models.compiled import Argument, CompiledFunctions, has_dynamic_shapes
 from keras_luong.search import Request, Search, SearchResult, search_of
 
 Tensor = Any
@@ -17,8 +17,8 @@ Tensor = Any
 class Generation:
     """`generate` and `run_search`, for a class that can encode a source and decode step by step."""
 
-    _searches: dict[tuple, Any]
-    """Compiled searches, by what they were asked for; a subclass begins with none."""
+    _searches: CompiledFunctions
+    """Searches by what they were asked for; a subclass begins with none."""
 
     @property
     def vocabulary_size(self) -> int:
@@ -155,18 +155,16 @@ class Generation:
             )
             for name, one in given.items()
         }
+
+        def run(source: Tensor, *inputs: Tensor) -> SearchResult:
+            named = dict(zip(given, inputs, strict=True))
+            return self.run_search(
+                source, search, max_length, start_id, end_id, has_dynamic_shapes(), **named
+            )
+
         key = (search, max_length, start_id, end_id, *arguments.items())
-        if key not in self._searches:
-
-            def run(source: Tensor, *inputs: Tensor) -> SearchResult:
-                named = dict(zip(given, inputs, strict=True))
-                return self.run_search(
-                    source, search, max_length, start_id, end_id, has_dynamic_shapes(), **named
-                )
-
-            everything = [Argument((None, None), "int32"), *arguments.values()]
-            self._searches[key] = compiled(self, run, everything)
-        return self._searches[key]
+        everything = [Argument((None, None), "int32"), *arguments.values()]
+        return self._searches.get(key, self, run, everything)
 
     def _check_source(self, source: Tensor) -> None:
         dtype = keras.backend.standardize_dtype(source.dtype)

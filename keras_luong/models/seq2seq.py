@@ -1,5 +1,6 @@
 """`Seq2Seq`: encoder, attention decoder and vocabulary in one `keras.Model`."""
 
+import warnings
 from typing import Any, NamedTuple
 
 import keras
@@ -8,9 +9,11 @@ from keras import ops
 from keras_luong.functional import float32_at_least
 from keras_luong.ids import PADDING_ID
 from keras_luong.layers import AttentionDecoder, AttentionMemory
+from keras_luong.models.compiled import CompiledFunctions
 from keras_luong.models.generation import Generation
 
 Tensor = Any
+_QUANTIZATION_MODES = ("int8", "int4")
 _PARTS = ("encoder", "target_embedding", "decoder", "head")
 _ENCODER_LAYER = "encoder_layer"
 
@@ -98,7 +101,7 @@ class Seq2Seq(Generation, keras.Model):
         self.decoder = decoder
         self.head = head
         self.dropout = dropout
-        self._searches: dict[tuple, Any] = {}
+        self._searches = CompiledFunctions()
 
     @property
     def max_source_length(self) -> int | None:
@@ -109,6 +112,11 @@ class Seq2Seq(Generation, keras.Model):
     def vocabulary_size(self) -> int:
         """Number of target ids."""
         return self.output.shape[-1]
+
+    @property
+    def is_quantized(self) -> bool:
+        """Whether some weights are integers, as `quantize` makes them."""
+        return any(variable.dtype == "int8" for variable in self.weights)
 
     def encode(self, source: Tensor) -> tuple[AttentionMemory, Any]:
         """Reads source ids `(b, s)`: the prepared memory, and the decoder's initial state."""
@@ -179,6 +187,37 @@ class Seq2Seq(Generation, keras.Model):
         picked = ops.take_along_axis(log_probs, target_out[..., None], axis=-1)
         of_tokens = ops.where(ops.equal(target_out, PADDING_ID), 0.0, ops.squeeze(picked, -1))
         return ScoredTarget(ops.sum(of_tokens, axis=-1), of_tokens, attention_scores)
+
+    def quantize(
+        self, mode: str | None = None, config: Any = None, filters: Any = None, **kwargs: Any
+    ) -> None:
+        """Quantizes the weights of embeddings and dense layers, to be smaller for inference.
+
+        Embeddings (the tied vocabulary product with them), the head and the bridges keep their
+        weights as integers, with a float scale for each row or column. The kernels of recurrent
+        cells, attention and the attention vector stay floats: Keras' own cells have no such mode.
+        What was trained so far is kept, the optimizer is not: the model is no longer compiled.
+        Integers have no gradient to train them further.
+
+        Args:
+            mode: `"int8"` or `"int4"`.
+            config: `keras.quantizers.Int8QuantizationConfig` or its like for 4 bits. By default
+                `"int8"` rounds what is multiplied with the weights too, and multiplies integers.
+                Where those products are slow, as in TensorFlow on processors,
+                `Int8QuantizationConfig(activation_quantizer=None)` multiplies floats.
+            filters: Which layers, as in `keras.Model.quantize`.
+            **kwargs: As in `keras.Model.quantize`.
+
+        Raises:
+            ValueError: For another mode, and a layer that is quantized already.
+        """
+        if mode not in _QUANTIZATION_MODES:
+            raise ValueError(f"mode must be one of {_QUANTIZATION_MODES}. Received: {mode!r}")
+        with warnings.catch_warnings():
+            # One for every layer without such a mode, dropout and input included.
+            warnings.filterwarnings("ignore", ".*`quantize` method", UserWarning)
+            super().quantize(mode, config=config, filters=filters, **kwargs)
+        self.compiled, self.optimizer = False, None
 
     def get_config(self) -> dict[str, Any]:
         config = {name: _serialized(getattr(self, name), self.encoder) for name in _PARTS}

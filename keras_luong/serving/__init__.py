@@ -7,17 +7,20 @@ from keras_luong.serving.export import (
     next_version,
 )
 from keras_luong.serving.graph_check import check_servable
+from keras_luong.serving.saved_model_check import Report, check_saved_model
 from keras_luong.serving.seq2seq_export import export_seq2seq
 from keras_luong.serving.translation import ScoredTranslation, Translation
 from keras_luong.serving.translator import Translator
 from keras_luong.serving.unknown_words import UnknownWords
 
 __all__ = [
+    "Report",
     "ScoredTranslation",
     "Signature",
     "Translation",
     "Translator",
     "UnknownWords",
+    "check_saved_model",
     "check_servable",
     "check_version_path",
     "export_saved_model",

@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from keras_luong.serving.servable_ops import releases, releases_with
+
 _XLA_ADVICE = (
     "the stock server runs with XLA switched off: for keras.ops.slice_update write with "
     "keras.ops.where, for the rest trace with jit_compile=False"
@@ -13,19 +15,13 @@ _CUDNN_ADVICE = "it runs on a GPU only: build LSTM and GRU with use_cudnn=False"
 _PYTHON_ADVICE = (
     "the server has no Python: write tf.py_function and tf.numpy_function in TensorFlow ops"
 )
-_DEVICE_ADVICE = "it runs on no CPU: trace without this accelerator's library"
-_LIBRARY_ADVICE = "the stock server has the ops of TensorFlow and tensorflow-text only"
-
-# By the start of the op's name.
+# By the start of the op's name: what the libraries have, and the server cannot run or should not.
 _REFUSED_OPS = {
     "Xla": _XLA_ADVICE,
     "_Xla": _XLA_ADVICE,
     "Cudnn": _CUDNN_ADVICE,
     "PyFunc": _PYTHON_ADVICE,
     "EagerPyFunc": _PYTHON_ADVICE,
-    "Nccl": _DEVICE_ADVICE,
-    "TPU": _DEVICE_ADVICE,
-    "TRTEngineOp": _DEVICE_ADVICE,
 }
 
 # What the server's REST door can write as JSON.
@@ -33,9 +29,13 @@ _SERVED_DTYPES = (
     *(tf.float32, tf.float64, tf.bool, tf.string),
     *(tf.int8, tf.int16, tf.int32, tf.int64, tf.uint8, tf.uint32, tf.uint64),
 )
+# tensorflow/serving, batching/batching_util.cc.
+_MAX_RANK = 6
 
 
-class _Node(NamedTuple):
+class Node(NamedTuple):
+    """A node: its name with the path of calls to it, its op, and whether XLA is to compile it."""
+
     name: str
     op: str
     compiled: bool
@@ -83,25 +83,40 @@ def _op_problems(concrete_function: tf.types.experimental.ConcreteFunction) -> I
     definition = concrete_function.function_def
     if _is_compiled(definition):
         yield f"function {definition.signature.name} is compiled by XLA: {_XLA_ADVICE}"
+    yield from graph_problems(concrete_function.graph.as_graph_def(), releases()[-1])
+
+
+def graph_problems(graph: Any, release: str) -> Iterator[str]:
+    """Says which ops of a `GraphDef`, with all functions that it calls, a release cannot run."""
     reported = set()
-    for node in _nodes(concrete_function.graph.as_graph_def()):
+    for node in nodes(graph):
         if node.compiled:
             yield f'node "{node.name}" is compiled by XLA: {_XLA_ADVICE}'
-        if node.op not in reported and (advice := _advice(node.op)):
+        if node.op not in reported and (advice := advice_on(node.op, release)):
             reported.add(node.op)
             yield f'op {node.op} (node "{node.name}"): {advice}'
 
 
-def _advice(op: str) -> str | None:
+def advice_on(op: str, release: str) -> str | None:
+    """What to do about an op, if the stock server of a release cannot run it."""
     for start, advice in _REFUSED_OPS.items():
         if op.startswith(start):
             return advice
-    library, separator, _ = op.rpartition(">")
-    return _LIBRARY_ADVICE if separator and library != "TFText" else None
+    if release in (others := releases_with(op)):
+        return None
+    if others:
+        return f"TF Serving {release} has no kernel for it, {' and '.join(others)} has"
+    return (
+        f"TF Serving {release} has no kernel for it on a CPU: it has the ops of TensorFlow and "
+        "tensorflow-text only"
+    )
 
 
-def _nodes(graph: Any) -> Iterator[_Node]:
-    """Yields the nodes of a `GraphDef` and of each function that it reaches, once."""
+def nodes(graph: Any) -> Iterator[Node]:
+    """Yields the nodes of a `GraphDef` and of each function that it reaches, once.
+
+    A node whose op is the name of a function only calls it, and is left out.
+    """
     functions = {function.signature.name: function for function in graph.library.function}
     waiting, seen = [("", graph.node)], set()
     while waiting:
@@ -110,7 +125,8 @@ def _nodes(graph: Any) -> Iterator[_Node]:
             called = [functions[name] for name in _called(node) if name in functions]
             name = path + node.name
             compiled = _is_compiled(node) or any(_is_compiled(function) for function in called)
-            yield _Node(name, node.op, compiled)
+            if node.op not in functions or compiled:
+                yield Node(name, node.op, compiled)
             for function in called:
                 if function.signature.name not in seen:
                     seen.add(function.signature.name)
@@ -132,7 +148,7 @@ def _is_compiled(definition: Any) -> bool:
 def _input_problems(signature: tuple[tuple, dict]) -> Iterator[str]:
     for position, value in enumerate(tf.nest.flatten(signature)):
         name = getattr(value, "name", None) or str(position)
-        yield from _tensor_problems(f'input "{name}"', value)
+        yield from input_problems(name, value)
 
 
 def _output_problems(outputs: Any) -> Iterator[str]:
@@ -141,13 +157,25 @@ def _output_problems(outputs: Any) -> Iterator[str]:
         yield f"the function returns a {kind}: return a dictionary of tensors by output name"
         return
     for name, value in outputs.items():
-        what = f'output "{name}"'
-        spec = _spec(value)
-        yield from _tensor_problems(what, spec)
-        if name.endswith("_bytes"):
-            yield f"{what}: REST would answer in base64, choose a name without _bytes at its end"
-        if isinstance(spec, tf.TensorSpec) and spec.dtype not in _SERVED_DTYPES:
-            yield f"{what} has dtype {spec.dtype.name}, which REST cannot write: cast it"
+        yield from output_problems(name, _spec(value))
+
+
+def input_problems(name: str, spec: Any) -> Iterator[str]:
+    """Says why an input cannot be served and batched."""
+    what = f'input "{name}"'
+    yield from _tensor_problems(what, spec)
+    if isinstance(spec, tf.TensorSpec) and (spec.shape.rank or 0) > _MAX_RANK:
+        yield f"{what} has rank {spec.shape.rank}: the server pads and batches up to {_MAX_RANK}"
+
+
+def output_problems(name: str, spec: Any) -> Iterator[str]:
+    """Says why an output cannot be served and batched."""
+    what = f'output "{name}"'
+    yield from _tensor_problems(what, spec)
+    if name.endswith("_bytes"):
+        yield f"{what}: REST would answer in base64, choose a name without _bytes at its end"
+    if isinstance(spec, tf.TensorSpec) and spec.dtype not in _SERVED_DTYPES:
+        yield f"{what} has dtype {spec.dtype.name}, which REST cannot write: cast it"
 
 
 def _spec(value: Any) -> Any:

@@ -14,7 +14,7 @@ import tensorflow as tf
 from keras_luong.folders import whole_folder
 from keras_luong.ids import PADDING_ID
 from keras_luong.models import Seq2Seq
-from keras_luong.models.compiled import Argument, compiled
+from keras_luong.models.compiled import Argument, CompiledFunctions
 from keras_luong.search import SamplingSearch, Search, SearchResult, search_of
 from keras_luong.serving.batching import by_length, check_verbose, with_progress
 from keras_luong.serving.export import export_saved_model
@@ -95,7 +95,7 @@ class Translator:
         self.target_tokenizer = target_tokenizer
         self.max_length = max_length
         self.training_data: list[dict[str, Any]] = []
-        self._score: Any = None  # compiled when it is first asked for
+        self._functions = CompiledFunctions()
 
     def fit(
         self,
@@ -138,8 +138,13 @@ class Translator:
             What `keras.Model.fit` returns.
 
         Raises:
-            ValueError: If no pair is left.
+            ValueError: If no pair is left, and for a model that is quantized.
         """
+        if self.model.is_quantized:
+            raise ValueError(
+                "A quantized model cannot be trained: its integers have no gradient. Train it "
+                "before `quantize`, or load it as it was saved then."
+            )
         batches = TrainingBatches(self._encode(train_pairs), batch_size, buckets=buckets, seed=seed)
         validation = None
         if validation_data is not None:
@@ -376,8 +381,13 @@ class Translator:
     def load(cls, path: str | os.PathLike[str]) -> "Translator":
         """Loads what `save` wrote.
 
+        Keras' safe mode is on: layers that bring code of their own, such as `Lambda`, are refused,
+        and nothing is unpickled. What is trusted is the classes that this process knows: a model
+        can name any that are registered, and be of any size.
+
         Raises:
             FileNotFoundError: If `path` is not such a folder.
+            ValueError: If a file in it is none that `save` wrote, or the model would run code.
         """
         path = Path(path)
         missing = [
@@ -386,6 +396,10 @@ class Translator:
         if missing:
             raise FileNotFoundError(f"{str(path)!r} is no saved translator: {missing} not found.")
         config = json.loads((path / _CONFIG).read_text(encoding="utf-8"))
+        if not {"max_length"} <= set(config) <= {"max_length", "training_data"}:
+            raise ValueError(
+                f"{_CONFIG} must hold max_length, and may hold training_data. Received: {config}"
+            )
         training_data = config.pop("training_data", [])
         translator = cls(
             keras.saving.load_model(path / _MODEL),
@@ -534,11 +548,10 @@ class Translator:
         """The scores of a batch."""
         source, _ = read_source(self.source_tokenizer, texts, self._source_limit)
         *target, _ = read_target(self.target_tokenizer, translations, self.max_length)
-        if self._score is None:
-            ids = Argument((None, None), "int32")
-            self._score = compiled(self.model, self.model.score, [ids] * 3)
+        ids = Argument((None, None), "int32")
+        score = self._functions.get("score", self.model, self.model.score, [ids] * 3)
         arrays = (ids.numpy() for ids in (source, *target))
-        scored = self._score(*map(keras.ops.convert_to_tensor, arrays))
+        scored = score(*map(keras.ops.convert_to_tensor, arrays))
         scored = type(scored)(*map(keras.ops.convert_to_numpy, scored))
         return write_scores(self.source_tokenizer, self.target_tokenizer, source, target[1], scored)
 

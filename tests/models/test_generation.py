@@ -6,6 +6,7 @@ import pytest
 from keras import ops
 
 from keras_luong.ids import END_ID, PADDING_ID
+from keras_luong.models.compiled import CompiledFunctions
 from keras_luong.models.generation import Generation
 from keras_luong.search import BeamSearch, GreedySearch, SamplingSearch, SearchResult
 from tests.search.running import BACKEND, compiled, to_numpy
@@ -28,7 +29,7 @@ class TwoTables(Generation):
         )
         self.variables = [self.of_source, self.of_target]
         self.traced = 0
-        self._searches = {}
+        self._searches = CompiledFunctions()
 
     def encode(self, source):
         kept = ops.cast(ops.not_equal(source, PADDING_ID), "float32")

@@ -160,6 +160,29 @@ def test_half_precision_inside_is_float32_outside(tokenizer, tmp_path, cpp_runne
     assert_says(reply, translator.explain(TEXTS), tolerance=1e-2)
 
 
+def test_a_quantized_model_serves_and_is_smaller(tokenizer, tmp_path, cpp_runner):
+    translator = untrained(tokenizer)
+    before, targets = translator.score(["one"], ["eins"]), ["eins", "", "zwei eins"]
+    translator.export(tmp_path / "1", "greedy")
+    translator.model.quantize("int8")
+    assert translator.score(["one"], ["eins"])[0].log_prob != before[0].log_prob
+    with pytest.raises(ValueError, match="quantized model cannot be trained.*before `quantize`"):
+        translator.fit(PAIRS)
+    translator.save(tmp_path / "saved")
+    loaded = Translator.load(tmp_path / "saved")
+    loaded.export(tmp_path / "2", "greedy")
+    sizes = [(tmp_path / version / "variables").glob("*.data*") for version in "12"]
+    floats, integers = (sum(file.stat().st_size for file in files) for files in sizes)
+    parameters = sum(np.prod(one.shape) for one in loaded.model.variables if one.dtype == "int8")
+    assert parameters > 800 and integers < floats - 2 * parameters
+    (reply,) = cpp_loader.run(cpp_runner, tmp_path / "2", [TEXTS])
+    assert_says(reply, translator.explain(TEXTS))
+    texts = {"text": ["one", "", "two one"], "target_text": targets}
+    (reply,) = cpp_loader.run(cpp_runner, tmp_path / "2", [texts], signature="score")
+    expected = [one.log_prob for one in translator.score(texts["text"], targets)]
+    np.testing.assert_allclose(reply["log_prob"], expected, atol=1e-4)
+
+
 def test_two_tokenizers_in_one_export(tmp_path, cpp_runner):
     source = SubwordTokenizer.train([source for source, _ in PAIRS], 14, model_type="char")
     target = SubwordTokenizer.train([target for _, target in PAIRS], 18)

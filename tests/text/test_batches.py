@@ -67,8 +67,11 @@ def test_boundaries_are_the_best_of_all(seed, buckets, batch_size):
         for size in range(min(buckets, len(others) + 1))
         for chosen in itertools.combinations(others, size)
     ]
-    best = min((cells(lengths, choice, batch_size), len(choice)) for choice in choices)
-    assert (cells(lengths, found, batch_size), len(found)) == best
+    costs = {choice: cells(lengths, choice, batch_size) for choice in choices}
+    worthy = [choice for choice in choices if costs[choice] <= 1.02 * min(costs.values())]
+    fewest = min(map(len, worthy))
+    assert len(found) == fewest
+    assert costs[tuple(found)] == min(costs[one] for one in worthy if len(one) == fewest)
     assert found == sorted(set(found))
     assert found[-1] == longest
     assert len(found) <= buckets
@@ -78,6 +81,14 @@ def test_no_more_boundaries_than_lengths():
     assert bucket_boundaries([7, 7, 7], 5) == [7]
     assert bucket_boundaries([3, 9], 5) == [3, 9]
     assert bucket_boundaries([3, 9], 5, batch_size=2) == [9]  # two batches would cost more than one
+
+
+def test_a_shape_that_saves_next_to_nothing_is_not_made():
+    lengths = [20] * 10 + [5] * 100
+    assert bucket_boundaries(lengths, 5) == [5, 20]
+    # 10 of 710 positions are 1.4 %, 60 of 710 are 8 %.
+    assert bucket_boundaries([19] * 10 + lengths[10:] + [20], 5) == [5, 20]
+    assert bucket_boundaries([14] * 10 + lengths[10:] + [20], 5) == [5, 14, 20]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,252 @@
+"""What the command line says. What it does stands in `commands`, imported when it is done."""
+
+import argparse
+import importlib
+import importlib.metadata
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+_DESCRIPTION = """\
+Attention sequence-to-sequence models, from two text files to a served model:
+
+  keras-luong train train.en train.de --valid valid.en valid.de --out en_de
+  echo "A dog runs." | keras-luong translate en_de
+  keras-luong evaluate en_de test.en test.de --out scores.json
+  keras-luong export en_de saved_models/en_de --scores scores.json
+  keras-luong check saved_models/en_de/1
+  keras-luong serve-config saved_models/en_de/1 --out serving
+
+keras-luong COMMAND --help says more of each.
+"""
+_EXIT = """\
+exit status: 0 all is well, 1 a check failed, 2 the command cannot be done as it was given,
+130 stopped by Ctrl-C.
+"""
+_TRAIN = """\
+Learns to translate from two files with one sentence a line, plain or gzipped, line n of one being
+the translation of line n of the other, and writes a translator into a new folder.
+
+  keras-luong train train.en train.de --out en_de
+  keras-luong train train.en.gz train.de.gz --valid valid.en valid.de --epochs 28 --out en_de
+  tensorboard --logdir en_de.work/logs
+
+Ctrl-C stops and loses nothing: the same command goes on at the same batch. What is needed for that
+is in OUT.work, which may be deleted afterwards.
+"""
+_TRANSLATE = """\
+Translates lines of standard input, or of files, to standard output: one line for each, in order,
+as soon as it is there. Bytes that are not UTF-8 count as U+FFFD. An empty line gives an empty line.
+
+  echo "A dog runs." | keras-luong translate en_de
+  keras-luong translate en_de news.en > news.de
+  tail -f log | keras-luong translate en_de --search greedy
+  keras-luong translate en_de --scores < news.en | sort -g
+
+TRANSLATOR is a folder that `keras-luong train` or Translator.save wrote. Load only what you trust.
+"""
+_EVALUATE = """\
+Translates one file and compares with another: BLEU and chrF as sacreBLEU counts them (cased,
+detokenized; pip install sacrebleu), and the share of exact matches. Prints JSON.
+
+  keras-luong evaluate en_de test.en test.de
+  keras-luong evaluate en_de test.en test.de --out scores.json
+"""
+_EXPORT = """\
+Exports a SavedModel that the stock TF Serving loads as it is, with warm-up requests and a card.
+PATH is a version (saved_models/en_de/3) or a model's folder, in which the next free version is
+taken. Nothing is overwritten. Prints where it was written.
+
+  keras-luong export en_de saved_models/en_de
+  keras-luong export en_de saved_models/en_de/7 --search beam --beam-width 8 --n-best 3
+"""
+_CHECK = """\
+Reads a SavedModel, whoever wrote it, and says whether the stock TF Serving of a release can run
+and batch it: op by op, no XLA, no cuDNN, no Python, inputs and outputs dense with the batch first.
+Then runs it in the loader that TF Serving is built on, where there is a C++ compiler.
+
+  keras-luong check saved_models/en_de/1
+  keras-luong check saved_models/en_de/1 --release 2.19 --ops
+  keras-luong check from_elsewhere/1 --no-run
+
+A SavedModel is a program: it can read and write files when it runs. With --no-run it is only read.
+"""
+_SERVE_CONFIG = """\
+Writes models.config and batching.config for the stock tensorflow/serving image, as they fit an
+export, and prints the command that serves it. Nothing is overwritten.
+
+  keras-luong serve-config saved_models/en_de/1 --out serving
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command.
+
+    Args:
+        arguments: Those of the command line, by default of this process.
+
+    Returns:
+        The exit status.
+    """
+    options = parser().parse_args(arguments)
+    # Before TensorFlow is imported: its notes about the processor help nobody here.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    run = getattr(importlib.import_module(f"keras_luong_cli.{options.module}"), options.function)
+    try:
+        return run(options)
+    except KeyboardInterrupt:
+        print("keras-luong: stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # Whoever read has enough, as `head` has. Python must not flush into the pipe once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (OSError, ValueError, ImportError) as error:
+        print(f"keras-luong {options.command}: error: {error}", file=sys.stderr)
+        return 2
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of the command line."""
+    root = argparse.ArgumentParser(
+        prog="keras-luong",
+        description=_DESCRIPTION,
+        epilog=_EXIT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    root.add_argument("--version", action=_Version, nargs=0, help="print the version")
+    commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    for name, short, text, add_to in (
+        ("train", "learn to translate from two files", _TRAIN, _add_train),
+        ("translate", "translate standard input or files", _TRANSLATE, _add_translate),
+        ("evaluate", "compare translations with a file: BLEU, chrF", _EVALUATE, _add_evaluate),
+        ("export", "write a SavedModel for TF Serving", _EXPORT, _add_export),
+        ("check", "say whether TF Serving can run a SavedModel", _CHECK, _add_check),
+        ("serve-config", "write TF Serving's files for it", _SERVE_CONFIG, _add_serve_config),
+    ):
+        one = commands.add_parser(
+            name,
+            help=short,
+            description=text,
+            epilog=_EXIT,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        module = "serve_config" if name == "serve-config" else "commands"
+        one.set_defaults(module=module, function=name.replace("-", "_"))
+        add_to(one)
+    return root
+
+
+class _Version(argparse.Action):
+    # Looked up only if asked for: the metadata of a package takes longer to find than to print.
+    def __call__(self, parser: argparse.ArgumentParser, *_: object, **__: object) -> None:
+        print(f"keras-luong {importlib.metadata.version('keras-luong')}")
+        parser.exit()
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, not {text}")
+    return value
+
+
+def _fraction(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"must be from 0 to below 1, not {text}")
+    return value
+
+
+def _add_train(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", type=Path, help="sentences to read")
+    parser.add_argument("target", type=Path, help="their translations")
+    parser.add_argument("--out", type=Path, required=True, help="a new folder for the translator")
+    parser.add_argument(
+        "--valid", nargs=2, type=Path, metavar=("SOURCE", "TARGET"), help="scored every epoch"
+    )
+    parser.add_argument("--work", type=Path, help="checkpoints and logs (OUT.work)")
+    size = parser.add_argument_group("the model")
+    size.add_argument("--vocabulary", type=_positive, default=8000, help="subwords (%(default)s)")
+    size.add_argument("--separate", action="store_true", help="a vocabulary for each language")
+    size.add_argument("--units", type=_positive, default=256, help="depth (%(default)s)")
+    size.add_argument("--layers", type=_positive, default=1, help="layers (%(default)s)")
+    size.add_argument("--cell", choices=("lstm", "gru"), default="lstm", help="(%(default)s)")
+    size.add_argument("--dropout", type=_fraction, default=0.3, help="(%(default)s)")
+    size.add_argument(
+        "--max-length", type=_positive, default=100, help="subwords of a text (%(default)s)"
+    )
+    how = parser.add_argument_group("the training")
+    how.add_argument("--epochs", type=_positive, default=14, help="(%(default)s)")
+    how.add_argument("--batch-size", type=_positive, default=64, help="pairs (%(default)s)")
+    how.add_argument("--seed", type=int, default=1, help="(%(default)s)")
+
+
+def _add_translate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("translator", type=Path, help="its folder")
+    parser.add_argument("files", type=Path, nargs="*", help="what to translate (standard input)")
+    _add_search(parser)
+    parser.add_argument(
+        "--batch-size", type=_positive, default=32, help="the most lines at once (%(default)s)"
+    )
+    parser.add_argument(
+        "--scores", action="store_true", help="print the score and a tab before each translation"
+    )
+
+
+def _add_evaluate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("translator", type=Path, help="its folder")
+    parser.add_argument("source", type=Path, help="sentences to translate")
+    parser.add_argument("target", type=Path, help="how they should be translated")
+    _add_search(parser)
+    parser.add_argument("--batch-size", type=_positive, default=64, help="(%(default)s)")
+    parser.add_argument("--out", type=Path, help="a new file for the JSON too")
+
+
+def _add_export(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("translator", type=Path, help="its folder")
+    parser.add_argument("path", type=Path, help="a version, or the folder of a model's versions")
+    _add_search(parser)
+    parser.add_argument("--n-best", type=_positive, help="of the signature n_best (the beam)")
+    parser.add_argument("--sample", action="store_true", help="add the signature sample")
+    parser.add_argument("--scores", type=Path, help="JSON of evaluate, for the model's card")
+
+
+def _add_check(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("saved_model", type=Path, help="the folder with saved_model.pb")
+    parser.add_argument("--release", help="of TF Serving: 2.18, 2.19 or 2.20 (the newest)")
+    parser.add_argument("--ops", action="store_true", help="list every op and who has it")
+    parser.add_argument("--no-run", action="store_true", help="read it, and run nothing of it")
+
+
+def _add_serve_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("saved_model", type=Path, help="a version, such as saved_models/en_de/1")
+    parser.add_argument("--out", type=Path, required=True, help="a folder for the two files")
+    parser.add_argument("--name", help="of the model (the name of the folder of its versions)")
+    parser.add_argument(
+        "--max-batch-size", type=_positive, default=32, help="rows the server joins (%(default)s)"
+    )
+    parser.add_argument(
+        "--timeout-micros",
+        type=_positive,
+        default=5000,
+        help="how long it waits for more of them (%(default)s)",
+    )
+    parser.add_argument(
+        "--threads",
+        type=_positive,
+        default=os.cpu_count() or 1,
+        help="batches at once (%(default)s)",
+    )
+
+
+def _add_search(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--search", choices=("beam", "greedy"), default="beam", help="(%(default)s)"
+    )
+    parser.add_argument("--beam-width", type=_positive, default=5, help="(%(default)s)")
+    parser.add_argument(
+        "--length-penalty", type=float, default=0.0, help="GNMT's alpha (%(default)s: none)"
+    )

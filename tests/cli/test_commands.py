@@ -1,0 +1,176 @@
+"""The command, from two files to a model that is served, as a user types it."""
+
+import gzip
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from keras_luong import Translator
+from keras_luong_cli import main
+from tests.serving.numbers import PAIRS
+
+ROOT = Path(__file__).resolve().parents[2]
+DEMO = ROOT / "saved_models" / "dates_demo" / "1"
+TRAINS = "--vocabulary 27 --units 8 --cell gru --epochs 1 --batch-size 8 --max-length 9".split()
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("texts")
+    for side, name in enumerate(("en", "de")):
+        lines = "".join(pair[side] + "\n" for pair in PAIRS)
+        (folder / name).write_text(lines, encoding="utf-8")
+        (folder / f"{name}.gz").write_bytes(gzip.compress(lines.encode()))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(texts, tmp_path_factory):
+    out = tmp_path_factory.mktemp("trained") / "en_de"
+    given = [*("train", texts / "en", texts / "de.gz", "--out", out), *TRAINS]
+    assert main([*map(str, given), "--valid", str(texts / "en"), str(texts / "de")]) == 0
+    return out
+
+
+def process(*arguments, **options):
+    environment = {"PYTHONPATH": str(ROOT), "KERAS_BACKEND": "tensorflow"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "keras_luong_cli", *map(str, arguments)],
+        env=os.environ | environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        **options,
+    )
+
+
+def given(monkeypatch, data):
+    monkeypatch.setattr("keras_luong_cli.commands.standard_input", lambda: io.BytesIO(data))
+
+
+def test_what_was_trained_is_a_translator(trained, texts):
+    translator = Translator.load(trained)
+    assert translator.max_length == 9 and translator.model.vocabulary_size == 27
+    (data,) = translator.training_data
+    assert data["pairs"] == len(PAIRS)
+    assert sorted(path.name for path in trained.with_name("en_de.work").iterdir()) == [
+        *("checkpoints", "joint.tokenizer", "logs")
+    ]
+
+
+def test_a_folder_that_exists_is_not_trained_into(trained, texts, capsys):
+    arguments = map(str, ("train", texts / "en", texts / "de", "--out", trained, *TRAINS))
+    assert main([*arguments]) == 2
+    assert "exists and is not overwritten" in capsys.readouterr().err
+
+
+def test_lines_come_back_in_order(trained, monkeypatch, capsysbinary):
+    lines = [b"one two", b"", b"three\r", "ä \u2028 x".encode(), b"\xff four", b"two"] * 7
+    given(monkeypatch, b"\n".join(lines))
+    assert main(["translate", str(trained), "--batch-size", "4", "--search", "greedy"]) == 0
+    *found, last = capsysbinary.readouterr().out.decode().split("\n")
+    assert last == "" and len(found) == len(lines)
+    texts = [line.decode("utf-8", "replace").rstrip("\r") for line in lines]
+    assert found == Translator.load(trained).translate(texts)
+    assert found[1] == ""
+
+
+def test_files_and_scores(trained, texts, capsysbinary):
+    arguments = ["translate", str(trained), str(texts / "en"), "--scores", "--beam-width", "2"]
+    assert main(arguments) == 0
+    found = [line.split("\t") for line in capsysbinary.readouterr().out.decode().splitlines()]
+    assert len(found) == len(PAIRS) and all(float(score) <= 0 for score, _ in found)
+
+
+def test_a_pipe_is_answered_line_by_line(trained):
+    with process("translate", trained, bufsize=0) as one:
+        for line in (b"one\n", b"two three\n", b"\n"):
+            one.stdin.write(line)
+            assert one.stdout.readline().endswith(b"\n")  # before there is more to read
+        one.stdin.close()
+        assert one.stdout.read() == b"" and one.wait() == 0
+
+
+def test_a_reader_that_has_enough_is_no_error(trained):
+    with process("translate", trained, bufsize=0) as one:
+        one.stdin.write(b"one\n")
+        one.stdout.readline()
+        one.stdout.close()
+        one.stdin.write(b"two\n" * 10)  # and there may be more: standard input stays open
+        assert one.wait() == 0
+        assert b"Traceback" not in one.stderr.read()
+
+
+def test_ctrl_c_stops_without_a_traceback(trained):
+    with process("translate", trained, bufsize=0) as one:
+        one.stdin.write(b"one\n")
+        one.stdout.readline()
+        one.send_signal(signal.SIGINT)
+        assert one.wait() == 130
+        error = one.stderr.read()
+        assert b"keras-luong: stopped" in error and b"Traceback" not in error
+
+
+def test_from_scores_to_a_served_model(trained, texts, tmp_path, capsys):
+    pytest.importorskip("sacrebleu")
+    scores, models = tmp_path / "scores.json", tmp_path / "en_de"
+    files = [str(texts / "en"), str(texts / "de"), "--out", str(scores), "--search", "greedy"]
+    assert main(["evaluate", str(trained), *files]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert set(printed) == {"BLEU", "chrF", "exact_match"}
+    assert printed == json.loads(scores.read_text())
+    export = ["export", str(trained), str(models), "--search", "greedy", "--scores", str(scores)]
+    assert main(export) == 0
+    assert capsys.readouterr().out == f"{models / '1'}\n"
+    card = json.loads((models / "1" / "assets.extra" / "model_card.json").read_text())
+    assert card["scores"] == printed
+    assert card["training_data"] == Translator.load(trained).training_data
+    assert main(["check", str(models / "1"), "--no-run", "--ops"]) == 0
+    said = capsys.readouterr().out
+    assert "TF Serving 2.20 can serve it." in said
+    assert re.search(r"  MatMul +2.18 2.19 2.20\n", said)
+    assert main(["serve-config", str(models / "1"), "--out", str(tmp_path / "config")]) == 0
+    assert "width of source_ids" in (tmp_path / "config" / "batching.config").read_text()
+    assert main([*export[:2], str(models / "1")]) == 2
+    assert "exists and is not overwritten" in capsys.readouterr().err
+
+
+def test_a_model_that_cannot_be_served_fails_the_check(tmp_path, capsys):
+    import tensorflow as tf
+
+    module, text = tf.Module(), tf.TensorSpec([None], tf.string, name="text")
+    module.function = tf.function(lambda text: {"size": tf.size(text)}, input_signature=[text])
+    tf.saved_model.save(module, str(tmp_path), signatures={"serving_default": module.function})
+    assert main(["check", str(tmp_path)]) == 1
+    said = capsys.readouterr().out
+    assert "problem: signature 'serving_default': output \"size\" is a scalar" in said
+    assert said.endswith("TF Serving 2.20 cannot serve it.\n")
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["translate", "nowhere"], "'nowhere' is no saved translator"),
+        (["translate", "nowhere", "no_file"], "No such file.*'no_file'"),
+        (["check", "nowhere"], "'nowhere' is no SavedModel"),
+        (["check", str(DEMO), "--release", "1.15"], "release must be one of 2.18, 2.19, 2.20"),
+        (["evaluate", "nowhere", "a", "b"], "There is no file 'a'"),
+        (["export", "nowhere", "m/1"], "'nowhere' is no saved translator"),
+        (["train", "a", "b", "--out", "c"], "There is no file 'a'"),
+        (["serve-config", "nowhere", "--out", "x"], "'nowhere' is no SavedModel"),
+    ],
+)
+def test_what_cannot_be_done_is_said(tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    given(monkeypatch, b"")
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert re.search(message, error) and error.startswith(f"keras-luong {arguments[0]}: error: ")
+    assert list(tmp_path.iterdir()) == []
