@@ -193,12 +193,17 @@ def print_agreement(
     runner: Path, models: dict[str, Served], translator: Translator, size: int
 ) -> None:
     """How many sentences tfa, with our weights, writes as ours does."""
-    detokenize = translator.target_tokenizer.detokenize
+
+    def text_of(ids: np.ndarray) -> np.ndarray:
+        # tfa's greedy search goes on behind the end, while others of the batch have not ended.
+        is_over = np.cumsum(ids == END_ID, axis=1) > 0
+        return translator.target_tokenizer.detokenize(np.where(is_over, END_ID, ids)).numpy()
+
     texts = [
         [text for reply in models[name].replies(runner, size) for text in read(reply)]
         for name, read in (
             ("ours, greedy", lambda reply: reply["translation"]),
-            ("tfa, greedy, ids", lambda reply: detokenize(reply["target_ids"]).numpy()),
+            ("tfa, greedy, ids", lambda reply: text_of(reply["target_ids"])),
         )
     ]
     same = sum(one == other for one, other in zip(*texts, strict=True))

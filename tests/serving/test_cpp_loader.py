@@ -144,7 +144,8 @@ def test_threads_answer_in_the_order_of_the_requests(tmp_path, cpp_runner):
     batches = [{"ids": [list(range(index % 7))] * (index % 3)} for index in range(300)]
     got = cpp_loader.run(cpp_runner, model, batches, threads=8)
     assert [reply["ids"].tolist() for reply in got] == [batch["ids"] for batch in batches]
-    assert cpp_loader.run(cpp_runner, model, [], threads=3) == []
+    text = save(tmp_path / "text", lambda text: {"text": text})
+    assert cpp_loader.run(cpp_runner, text, [], threads=3) == []
     with pytest.raises(cpp_loader.RunnerError, match="--threads is at least 1"):
         cpp_loader.run(cpp_runner, model, batches, threads=0)
 
