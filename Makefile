@@ -72,7 +72,7 @@ wheel-check: $(VENV)/.test  ## Build the wheel, install it in a fresh environmen
 
 # The first run makes the peers' environments. The machine should do nothing else.
 bench: $(VENV)/.test  ## Time ours beside its peers and write benchmarks/RESULTS.md: at most 45 minutes on two cores
-	TF_CPP_MIN_LOG_LEVEL=3 KERAS_BACKEND=tensorflow $(VENV)/bin/python -m benchmarks.run \
+	KERAS_BACKEND=tensorflow $(VENV)/bin/python -m benchmarks.run \
 		$(if $(MULTI30K),--multi30k "$(MULTI30K)") $(BENCH_ARGS)
 
 clean:  ## Remove the environments, caches and built archives; trained models stay

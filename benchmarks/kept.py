@@ -24,6 +24,8 @@ class Kept:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        # Read once: a change while the run measures must not be taken for what was measured.
+        self.code, self.commit, self.machine = code(), commit(), machine()
         self.results: dict[str, dict] = {}
         if path.exists():
             for line in path.read_text(encoding="utf-8").splitlines():
@@ -34,16 +36,16 @@ class Kept:
                 self.results[result["key"]] = result
 
     def find(self, name: str, arguments: dict) -> dict | None:
-        return self.results.get(_key(name, arguments))
+        return self.results.get(self._key(name, arguments))
 
     def add(self, name: str, arguments: dict, found: Any, seconds: float) -> dict:
         result = {
-            "key": _key(name, arguments),
+            "key": self._key(name, arguments),
             "name": name,
             "arguments": arguments,
             "date": datetime.date.today().isoformat(),
-            "commit": commit(),
-            "machine": machine(),
+            "commit": self.commit,
+            "machine": self.machine,
             "seconds": round(seconds, 1),
             "found": found,
         }
@@ -54,10 +56,10 @@ class Kept:
         self.results[result["key"]] = result
         return result
 
-
-def _key(name: str, arguments: dict) -> str:
-    parts = [name, arguments, code(), machine(), [_version(one) for one in VERSIONS]]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+    def _key(self, name: str, arguments: dict) -> str:
+        versions = [importlib.metadata.version(one) for one in VERSIONS]
+        parts = [name, arguments, self.code, self.machine, versions]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def code() -> str:
@@ -95,7 +97,3 @@ def _processor() -> str:
         return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
-
-
-def _version(package: str) -> str:
-    return importlib.metadata.version(package)

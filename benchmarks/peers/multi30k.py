@@ -1,5 +1,6 @@
 """Files of the real jobs: Multi30k's texts, and what Joey NMT reads."""
 
+import gzip
 import json
 from pathlib import Path
 
@@ -47,14 +48,11 @@ def training_settings(data: str, work: Path, **changes: object) -> dict:
 
 def write_joey_files(data: str, into: Path, ours: Worker, units: int, layers: int) -> Path:
     """Texts, vocabulary and configuration of the same model for Joey; returns the latter's path."""
-    from keras_luong import read_pairs
-
     into.mkdir(parents=True, exist_ok=True)
     for name, theirs in (("train", "train"), ("val", "valid"), ("test_2016_flickr", "test")):
-        pairs = read_pairs(*files(data, name))
-        for side, suffix in enumerate(("source", "target")):
-            lines = [_one_line(pair[side]) for pair in pairs]
-            (into / f"{theirs}.{suffix}").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        for path, suffix in zip(files(data, name), ("source", "target"), strict=True):
+            text = "".join(f"{line}\n" for line in _lines(path))
+            (into / f"{theirs}.{suffix}").write_text(text, encoding="utf-8")
     pieces = ours.ask("save_vocabulary", path=str(into / "joint.model"))
     (into / "joint.vocabulary").write_text("\n".join(pieces) + "\n", encoding="utf-8")
     config = joey_config(
@@ -65,6 +63,7 @@ def write_joey_files(data: str, into: Path, ours: Worker, units: int, layers: in
     return path
 
 
-def _one_line(text: str) -> str:
-    """Joey splits its files at everything that Python counts as the end of a line."""
-    return " ".join(text.split())
+def _lines(path: str) -> list[str]:
+    """Joey splits its files at everything that Python counts as the end of a line: none is left."""
+    with (gzip.open if path.endswith(".gz") else open)(path, "rb") as file:
+        return [" ".join(line.decode("utf-8").split()) for line in file]

@@ -29,6 +29,7 @@ from benchmarks.peers.worker import Worker
 
 WARM_UP = 64  # sentences
 EPOCHS = 18
+TFA = "tfa, the search alone"
 JOEY_MINUTES = 30
 
 
@@ -79,7 +80,7 @@ def measure(data: str, rounds: int, seconds: float) -> dict:
         sizes = Sizes(multi30k.BATCH, **model, steps=multi30k.MAX_LENGTH + 1)
         script, weights = "translation_tfa.py", str(_joey() / "weights.npz")
         tfa = stack.enter_context(start_peer("tfa", script, weights, **sizes.environment()))
-        rows |= {"tfa, the search alone": tfa.ask("describe"), "Joey": joey.ask("describe")}
+        rows |= {TFA: tfa.ask("describe"), "Joey": joey.ask("describe")}
         ids = ours.ask("source_ids", texts=sources)
         runs = _runs(ours, tfa, joey, sources, ids, sizes.steps)
         results: dict[str, list[dict]] = {name: [] for name in runs}
@@ -87,8 +88,7 @@ def measure(data: str, rounds: int, seconds: float) -> dict:
         timed[PRODUCTS] = functools.partial(products.ask, "rate")
         times = interleaved(timed, rounds, seconds)
         found = {name: results[name][0] for name in runs}
-        tfa_name = "tfa, the search alone"
-        found[tfa_name]["texts"] = ours.ask("texts_of", ids=found[tfa_name]["ids"])
+        found[TFA]["texts"] = ours.ask("texts_of", ids=found[TFA]["ids"])
     rows["Joey, sorted"] = rows["Joey"]
     for name, one in found.items():
         pairs = zip(map(len, ids), one["lengths"], strict=True)
@@ -117,7 +117,7 @@ def _runs(
     ordered.warm_up()
     return {
         "ours": functools.partial(ours.ask, "translate", texts=sources, **same),
-        "tfa, the search alone": ordered.translate,
+        TFA: ordered.translate,
         "Joey": functools.partial(joey_run, order=as_given),
         "Joey, sorted": functools.partial(joey_run, order=by_length),
     }
