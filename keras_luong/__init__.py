@@ -21,7 +21,7 @@ from keras_luong.layers import (
     load_tfa_weights,
 )
 from keras_luong.models import Ensemble, Seq2Seq, luong_seq2seq, rnn_encoder
-from keras_luong.search import BeamSearch, GreedySearch, SamplingSearch
+from keras_luong.search import BeamSearch, GreedySearch, SamplingSearch, Shortlist
 
 if TYPE_CHECKING:
     from keras_luong.serving import Translator, export_seq2seq
@@ -57,6 +57,7 @@ __all__ = [
     "ResidualCell",
     "SamplingSearch",
     "Seq2Seq",
+    "Shortlist",
     "SubwordTokenizer",
     "TokenAccuracy",
     "Translator",

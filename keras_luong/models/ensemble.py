@@ -83,9 +83,28 @@ class Ensemble(Generation):
         Returns:
             `(log-probabilities (b, k, v), new states, attention scores (b, k, s))`.
         """
-        parts = zip(self.models, states, memories, strict=True)
-        outputs = [model.step(ids, state, memory) for model, state, memory in parts]
-        logits, new_states, scores = zip(*outputs, strict=True)
-        log_probs = [ops.log_softmax(float32_at_least(one), axis=-1) for one in logits]
-        of_all = ops.logsumexp(ops.stack(log_probs), axis=0) - math.log(len(self.models))
-        return of_all, list(new_states), sum(scores) / len(self.models)
+        return _mixed([model.step for model in self.models], ids, states, memories)
+
+    def step_among(self, word_ids: Tensor) -> Any:
+        """`step` among some ids alone: see `Seq2Seq.step_among`.
+
+        The probabilities of the ids that a sentence may hold then sum to 1.
+        """
+        steps = [model.step_among(word_ids) for model in self.models]
+
+        def step(ids: Tensor, states: list[Any], shared: tuple[list[Any], Tensor]) -> tuple:
+            memories, allowed = shared
+            return _mixed(steps, ids, states, [(memory, allowed) for memory in memories])
+
+        return step
+
+
+def _mixed(
+    steps: list[Any], ids: Tensor, states: list[Any], memories: list[Any]
+) -> tuple[Tensor, list[Any], Tensor]:
+    parts = zip(steps, states, memories, strict=True)
+    outputs = [step(ids, state, memory) for step, state, memory in parts]
+    logits, new_states, scores = zip(*outputs, strict=True)
+    log_probs = [ops.log_softmax(float32_at_least(one), axis=-1) for one in logits]
+    of_all = ops.logsumexp(ops.stack(log_probs), axis=0) - math.log(len(steps))
+    return of_all, list(new_states), sum(scores) / len(steps)

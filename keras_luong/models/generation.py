@@ -9,7 +9,7 @@ from keras import ops
 
 from keras_luong.ids import END_ID, PADDING_ID, START_ID
 from keras_luong.models.compiled import Argument, CompiledFunctions, has_dynamic_shapes
-from keras_luong.search import Request, Search, SearchResult, search_of
+from keras_luong.search import Request, Search, SearchResult, Shortlist, search_of
 
 Tensor = Any
 
@@ -42,6 +42,14 @@ class Generation:
         """One step of decoding, as a search calls it."""
         raise NotImplementedError
 
+    def step_among(self, word_ids: Tensor) -> Any:
+        """A function like `step`, whose logits are those of increasing ids `(n,)` alone.
+
+        It takes `(memory, allowed)` in the place of the memory: which of the ids each sentence may
+        hold, boolean `(b, n)`. The others get minus infinity.
+        """
+        raise NotImplementedError
+
     def generate(
         self,
         source: Tensor,
@@ -54,6 +62,7 @@ class Generation:
         constraints: Any = None,
         alpha: Any = None,
         seed: Any = None,
+        shortlist: Shortlist | None = None,
     ) -> SearchResult:
         """Generates target ids for source ids.
 
@@ -70,6 +79,8 @@ class Generation:
             alpha: A number or `(b,)`, in the place of the `alpha` of a beam search.
             seed: A number or int `(b,)`, for sampling. By default drawn anew, by NumPy, which
                 `keras.utils.set_random_seed` seeds.
+            shortlist: A `Shortlist`, so that only the target ids are considered that it finds for
+                the source, and those of prefix and constraints.
 
         Returns:
             A `SearchResult`.
@@ -94,6 +105,13 @@ class Generation:
             given = {
                 name: np.full((1, *one.shape[1:]), -1, one.dtype) for name, one in given.items()
             }
+        if shortlist is not None:
+            named = [given[name] for name in ("prefix", "constraints") if name in given]
+            always = np.full((source.shape[0], 2), [start_id, end_id])
+            ids = ops.convert_to_numpy(source)
+            given["word_ids"], given["allowed"] = shortlist.of(
+                ids, self.vocabulary_size, always, *named
+            )
         run = self._compiled_search(search, max_length, start_id, end_id, given)
         result = run(ops.cast(source, "int32"), *map(ops.convert_to_tensor, given.values()))
         if rows == 0:
@@ -109,6 +127,8 @@ class Generation:
         end_id: int = END_ID,
         shrinks: bool = False,
         keeps_attention: bool = True,
+        word_ids: Tensor | None = None,
+        allowed: Tensor | None = None,
         **inputs: Tensor,
     ) -> SearchResult:
         """`generate` without compilation and checks, to be part of a graph of your own.
@@ -123,6 +143,9 @@ class Generation:
                 on JAX, and on TensorFlow without XLA, for a batch of unknown size.
             keeps_attention: Whether the attention scores of all steps are kept and come back. If
                 not, they take no memory, unless the search itself weighs them.
+            word_ids: int32 `(n,)`, n known, increasing: the target ids that are considered, start,
+                end, prefix and constraints among them; by default all.
+            allowed: Boolean `(b, n)`: which of them each sentence may hold.
             **inputs: `prefix`, `constraints`, `alpha` and `seed` of `generate`, as tensors that
                 lead with b.
 
@@ -130,30 +153,28 @@ class Generation:
             A `SearchResult`.
         """
         memory, states = self.encode(source)
-        search = search_of(search)
+        search, step, shared = search_of(search), self.step, memory
+        if word_ids is not None:
+            step, shared = self.step_among(word_ids), (memory, allowed)
         keeps = keeps_attention or search.needs_coverage
         return search(
-            self.step if keeps else _without_attention(self.step),
+            step if keeps else _without_attention(step),
             self.initial_state(states, memory),
-            memory,
+            shared,
             start_ids=ops.full((ops.shape(source)[0], 1), start_id, "int32"),
             end_id=end_id,
             max_length=max_length,
             source_mask=ops.not_equal(source, PADDING_ID),
             shrinks=shrinks,
+            word_ids=word_ids,
             **inputs,
         )
 
     def _compiled_search(
         self, search: Search, max_length: int, start_id: int, end_id: int, given: dict[str, Any]
     ) -> Any:
-        # How many phrases there are, and of how many tokens at most, shapes the graph.
         arguments = {
-            name: Argument(
-                (None, *one.shape[1:]) if name == "constraints" else (None,) * one.ndim,
-                str(one.dtype),
-            )
-            for name, one in given.items()
+            name: Argument(_shape(name, one.shape), str(one.dtype)) for name, one in given.items()
         }
 
         def run(source: Tensor, *inputs: Tensor) -> SearchResult:
@@ -196,6 +217,13 @@ class Generation:
 
 def _without_attention(step: Callable[..., tuple]) -> Callable[..., tuple]:
     return lambda *given: step(*given)[:2]
+
+
+def _shape(name: str, shape: tuple[int, ...]) -> tuple[int | None, ...]:
+    """The sizes that shape the graph: how many phrases of how many tokens, and of how many ids."""
+    if name == "word_ids":
+        return shape
+    return (None, *(shape[1:] if name in ("constraints", "allowed") else [None] * len(shape[1:])))
 
 
 _DTYPES = {"prefix": "int32", "constraints": "int32", "alpha": "float32", "seed": "int32"}

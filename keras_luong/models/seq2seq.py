@@ -11,6 +11,7 @@ from keras_luong.ids import PADDING_ID
 from keras_luong.layers import AttentionDecoder, AttentionMemory, WordDropout
 from keras_luong.models.compiled import CompiledFunctions
 from keras_luong.models.generation import Generation
+from keras_luong.models.vocabulary_product import vocabulary_product
 
 Tensor = Any
 _QUANTIZATION_MODES = ("int8", "int4")
@@ -148,6 +149,33 @@ class Seq2Seq(Generation, keras.Model):
         Returns:
             `(logits (b, k, v), new state, attention scores (b, k, s))`.
         """
+        return self._advanced(
+            ids, state, memory, lambda vector: _logits(self.head, self.target_embedding, vector)
+        )
+
+    def step_among(self, word_ids: Tensor) -> Any:
+        """`step` among some ids alone: with their logits, which are minus infinity where ruled out.
+
+        It takes `(memory, allowed)` in the place of the memory: which of the ids each sentence may
+        hold, boolean `(b, n)`.
+
+        Args:
+            word_ids: int32 `(n,)`.
+
+        Raises:
+            ValueError: For a head that is no `keras.layers.Dense`, and quantized weights whose
+                columns cannot be taken one by one.
+        """
+        logits_among = vocabulary_product(self.head, self.target_embedding, word_ids)
+
+        def step(ids: Tensor, state: list[Tensor], shared: tuple[Any, Tensor]) -> tuple:
+            memory, allowed = shared
+            logits, state, scores = self._advanced(ids, state, memory, logits_among)
+            return ops.where(allowed[:, None], logits, -float("inf")), state, scores
+
+        return step
+
+    def _advanced(self, ids: Tensor, state: list[Tensor], memory: Any, logits_of: Any) -> tuple:
         batch, beams = ops.shape(ids)[0], ops.shape(ids)[1]
         *flat, position = (ops.reshape(part, (-1, ops.shape(part)[-1])) for part in state)
         inputs = self.target_embedding(ops.reshape(ids, (-1,)))
@@ -159,10 +187,9 @@ class Seq2Seq(Generation, keras.Model):
             return_attention_scores=True,
             training=False,
         )
-        logits = _logits(self.head, self.target_embedding, vector)
         logits, scores, *state = (
             ops.reshape(part, (batch, beams, ops.shape(part)[-1]))
-            for part in (logits, scores, *flat, position + 1)
+            for part in (logits_of(vector), scores, *flat, position + 1)
         )
         return logits, state, scores
 

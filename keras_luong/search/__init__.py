@@ -7,6 +7,7 @@ from keras_luong.search.result import SearchResult
 from keras_luong.search.sampling import SamplingSearch
 from keras_luong.search.search import Search
 from keras_luong.search.shortcuts import search_of
+from keras_luong.search.shortlist import Shortlist
 
 __all__ = [
     "BeamSearch",
@@ -15,5 +16,6 @@ __all__ = [
     "SamplingSearch",
     "Search",
     "SearchResult",
+    "Shortlist",
     "search_of",
 ]

@@ -72,6 +72,8 @@ class BeamSearch(Search):
         alpha: `(b,)`, exponents in the place of that of the search.
         shrinks: Whether sentences that are done leave the batch, which saves time where its size
             may change from step to step: not on JAX, nor under XLA.
+        word_ids: int32 `(v,)`, increasing: the ids that the step's logits are of, if not all from 0
+            on. Start, end, prefix and constraints must be among them.
 
     Returns:
         A `SearchResult` of `n_best` hypotheses a sentence, best first.

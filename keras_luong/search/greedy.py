@@ -34,6 +34,8 @@ class GreedySearch(Search):
         prefix: int32 `(b, p)`, what hypotheses must begin with, below 0 where nothing is forced.
         shrinks: Whether sentences that are done leave the batch, which saves time where its size
             may change from step to step: not on JAX, nor under XLA.
+        word_ids: int32 `(v,)`, increasing: the ids that the step's logits are of, if not all from 0
+            on. Start, end and prefix must be among them.
 
     Returns:
         A `SearchResult` with one hypothesis a sentence.

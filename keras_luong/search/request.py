@@ -22,9 +22,11 @@ class Request(NamedTuple):
         alpha: `(b,)`, or `None`.
         seed: int32 `(b,)`, or `None`.
         limits: int32 `(b, 1)`, the most tokens of each sentence, or `None`.
+        word_ids: int32 `(v,)`, the ids that logits are of, or `None` for all from 0 on. Once
+            completed, all other ids are places among them.
     """
 
-    end_id: int
+    end_id: Any
     max_length: int
     source_mask: Tensor | None = None
     prefix: Tensor | None = None
@@ -32,6 +34,7 @@ class Request(NamedTuple):
     alpha: Tensor | None = None
     seed: Any = None
     limits: Tensor | None = None
+    word_ids: Tensor | None = None
 
     def check(self, search: Any) -> None:
         """Refuses what `search` cannot do.
@@ -109,16 +112,16 @@ class Request(NamedTuple):
             )
 
     def completed(self, search: Any, batch_size: Any) -> "Request":
-        """With limits, and the prefix as long as the hypotheses may get."""
+        """With limits, places for ids, and the prefix as long as the hypotheses may get."""
         prefix, constraints, seed, limits = self.prefix, self.constraints, self.seed, None
         if prefix is not None:
-            prefix = ops.cast(prefix, "int32")
+            prefix = self.places(prefix)
             missing = ops.full((batch_size, self.max_length - ops.shape(prefix)[1]), -1, "int32")
             prefix = ops.concatenate([prefix, missing], axis=1)
         if constraints is not None:
             # Of no phrase or no token there is nothing to hold.
             none = 0 in constraints.shape[1:]
-            constraints = None if none else ops.cast(constraints, "int32")
+            constraints = None if none else self.places(constraints)
         if search.max_length_factor is not None:
             source = ops.sum(ops.cast(self.source_mask, "float32"), axis=1, keepdims=True)
             # A little less: of 100 times 0.15, float32 makes more than 15.
@@ -129,7 +132,25 @@ class Request(NamedTuple):
             seed = ops.cast(seed, "int32")
             if len(seed.shape) == 0:  # one for all: sentences then differ by their place
                 seed = seed + ops.arange(batch_size, dtype="int32")
-        return self._replace(prefix=prefix, constraints=constraints, seed=seed, limits=limits)
+        return self._replace(
+            end_id=self.end_id if self.word_ids is None else self.places([self.end_id])[0],
+            prefix=prefix,
+            constraints=constraints,
+            seed=seed,
+            limits=limits,
+        )
+
+    def places(self, ids: Tensor) -> Tensor:
+        """Where ids stand among those that logits are of; below 0 nothing stands."""
+        ids = ops.cast(ops.convert_to_tensor(ids), "int32")
+        if self.word_ids is None:
+            return ids
+        found = ops.searchsorted(self.word_ids, ops.reshape(ids, (-1,)))
+        return ops.where(ids < 0, ids, ops.reshape(ops.cast(found, "int32"), ops.shape(ids)))
+
+    def ids(self, places: Tensor) -> Tensor:
+        """The ids at places."""
+        return places if self.word_ids is None else ops.take(self.word_ids, places, axis=0)
 
     def at_limit(self, step: Any) -> Tensor:
         """Boolean `(b, 1)` or `(1, 1)`: whether a hypothesis is as long as may be after a step."""

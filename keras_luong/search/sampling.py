@@ -47,6 +47,8 @@ class SamplingSearch(Search):
         seed: int32 `(b,)`, one of each sentence; or a number, to which a sentence's place is added.
         shrinks: Whether sentences that are done leave the batch, which saves time where its size
             may change from step to step: not on JAX, nor under XLA.
+        word_ids: int32 `(v,)`, increasing: the ids that the step's logits are of, if not all from 0
+            on. Start, end and prefix must be among them.
 
     Returns:
         A `SearchResult` with `num_samples` hypotheses a sentence.

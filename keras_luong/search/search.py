@@ -141,11 +141,14 @@ class Search:
         alpha: Tensor | None = None,
         seed: Any = None,
         shrinks: bool = False,
+        word_ids: Tensor | None = None,
     ) -> SearchResult:
         request = Request(end_id, max_length, source_mask, prefix, constraints, alpha, seed)
         request.check(self)
-        request = request.completed(self, ops.shape(start_ids)[0])
-        hypotheses = started(start_ids, state, self.first_width, max_length, end_id)
+        request = request._replace(word_ids=word_ids).completed(self, ops.shape(start_ids)[0])
+        hypotheses = started(
+            request.places(start_ids), state, self.first_width, max_length, request.end_id
+        )
         # The first step runs before the loop, so that the loop knows the shapes it carries.
         first = ops.convert_to_tensor(0, "int32")
         hypotheses = self._advanced(first, hypotheses, step, shared, request)
@@ -154,12 +157,13 @@ class Search:
             return self._advanced(t, hypotheses, step, shared, own)
 
         run = shrinking if shrinks else all_along
-        return best(run(advance, first + 1, hypotheses, shared, request), self.count)
+        result = best(run(advance, first + 1, hypotheses, shared, request), self.count)
+        return result._replace(ids=request.ids(result.ids))
 
     def _advanced(
         self, t: Any, hypotheses: Hypotheses, step: Step, shared: Any, request: Request
     ) -> Hypotheses:
-        logits, state, *attention = step(hypotheses.last_ids, hypotheses.state, shared)
+        logits, state, *attention = step(request.ids(hypotheses.last_ids), hypotheses.state, shared)
         hypotheses = hypotheses._replace(state=state)
         if attention:
             hypotheses = with_attention(
@@ -198,7 +202,7 @@ class Search:
         if self.min_length and not self.weighs_end:
             logits = token_rules.without_early_end(logits, t, request.end_id, self.min_length)
         if self.banned_ids:
-            logits = token_rules.without_ids(logits, self.banned_ids)
+            logits = token_rules.without_ids(logits, self.banned_ids, request.word_ids)
         if self.no_repeat_ngram_size:
             logits = token_rules.without_repeated_ngrams(logits, ids, t, self.no_repeat_ngram_size)
         if request.prefix is not None:

@@ -110,7 +110,7 @@ def _of_sentences(request: Request) -> dict[str, Tensor]:
     return {
         name: ops.convert_to_tensor(one)
         for name, one in request._asdict().items()
-        if one is not None and len(getattr(one, "shape", ())) > 0
+        if name != "word_ids" and one is not None and len(getattr(one, "shape", ())) > 0
     }
 
 

@@ -12,9 +12,11 @@ Tensor = Any
 FORBIDDEN = -float("inf")
 
 
-def without_ids(logits: Tensor, banned_ids: Sequence[int]) -> Tensor:
-    """Rules out some ids everywhere."""
-    vocabulary = ops.arange(logits.shape[-1], dtype="int32")
+def without_ids(
+    logits: Tensor, banned_ids: Sequence[int], word_ids: Tensor | None = None
+) -> Tensor:
+    """Rules out some ids everywhere; `word_ids (v,)` are those of the logits, if not all."""
+    vocabulary = ops.arange(logits.shape[-1], dtype="int32") if word_ids is None else word_ids
     is_banned = ops.any(
         ops.equal(vocabulary[:, None], ops.convert_to_tensor(list(banned_ids), "int32")), axis=-1
     )

@@ -3,7 +3,7 @@
 import json
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,9 @@ import tensorflow as tf
 
 from keras_luong.folders import whole_folder
 from keras_luong.ids import PADDING_ID
-from keras_luong.models import Seq2Seq
+from keras_luong.models import ScoredTarget, Seq2Seq
 from keras_luong.models.compiled import Argument, CompiledFunctions
-from keras_luong.search import SamplingSearch, Search, SearchResult, search_of
+from keras_luong.search import SamplingSearch, Search, SearchResult, Shortlist, search_of
 from keras_luong.serving.batching import by_length, check_verbose, with_progress
 from keras_luong.serving.export import export_saved_model
 from keras_luong.serving.model_card import hashes
@@ -188,6 +188,7 @@ class Translator:
         constraints: Sequence[Sequence[str]] | None = None,
         replace_unknown: bool | Mapping[str, str] = False,
         seed: int | Sequence[int] | None = None,
+        shortlist: Shortlist | None = None,
         verbose: Any = "auto",
     ) -> list[str]:
         """Translates texts, in their order.
@@ -212,6 +213,8 @@ class Translator:
                 has one. See `UnknownWords`.
             seed: For `"sampling"`: a number, to which the place of a text is added, or one a text.
                 By default drawn anew, by NumPy, which `keras.utils.set_random_seed` seeds.
+            shortlist: What `shortlist` learnt, to consider only the words that belong to those of a
+                text.
             verbose: 1 for a progress bar, 0 for none, `"auto"` for one over more than 4 batches.
 
         Returns:
@@ -240,6 +243,7 @@ class Translator:
             constraints=constraints,
             replace_unknown=replace_unknown,
             seed=seed,
+            shortlist=shortlist,
             verbose=verbose,
         )
         return [translation.text for translation in explained]
@@ -260,6 +264,7 @@ class Translator:
         constraints: Sequence[Sequence[str]] | None = None,
         replace_unknown: bool | Mapping[str, str] = False,
         seed: int | Sequence[int] | None = None,
+        shortlist: Shortlist | None = None,
         verbose: Any = "auto",
     ) -> list[list[Translation]]:
         """Translates like `translate`, with its options, into several translations of each text.
@@ -273,6 +278,7 @@ class Translator:
             constraints: As in `translate`.
             replace_unknown: As in `translate`.
             seed: As in `translate`.
+            shortlist: As in `translate`.
             verbose: As in `translate`.
 
         Returns:
@@ -298,7 +304,7 @@ class Translator:
         for batch in with_progress(batches, verbose):
             ids = tf.gather(source, batch).to_tensor(PADDING_ID)
             given = {name: values[batch] for name, values in asked.items()}
-            for index, found in zip(batch, self._found(ids, search, given), strict=True):
+            for index, found in zip(batch, self._found(ids, search, shortlist, given), strict=True):
                 results[index] = [finish(texts[index], one) for one in found]
         return [results[index] for index in range(count)]
 
@@ -353,6 +359,49 @@ class Translator:
             outputs = self._scores(tf.gather(sources, batch), tf.gather(targets, batch))
             results.update(zip(batch, map(_scored_translation, _rows(outputs)), strict=True))
         return [results[index] for index in range(len(texts))]
+
+    def shortlist(
+        self,
+        pairs: Pairs,
+        *,
+        per_word: int = 20,
+        num_frequent: int = 500,
+        size: int = 1024,
+        batch_size: int = 64,
+    ) -> Shortlist:
+        """Learns which target words belong to a source word, by the model's attention.
+
+        For `translate(texts, shortlist=...)`, which then computes the probabilities of the words
+        that belong to those of a text alone: faster where the vocabulary is large.
+
+        Args:
+            pairs: `(source text, target text)`, those that the model was trained on.
+            per_word: How many target subwords belong to a source subword, at most.
+            num_frequent: How many of the most frequent target subwords belong to any text.
+            size: The least number of subwords whose probabilities are computed, see `Shortlist`.
+            batch_size: Pairs that are read together.
+
+        Returns:
+            A `Shortlist`.
+
+        Raises:
+            ValueError: If no pair is left.
+        """
+        batches = evaluation_batches(self._encode(pairs), batch_size)
+
+        def alignments() -> Iterator[tuple[Any, Any, Any]]:
+            for (source, target_in), target_out in batches.as_numpy_iterator():
+                scored = self._forced(source, target_in, target_out)
+                scores = keras.ops.convert_to_numpy(scored.attention_scores)
+                yield source, target_out, scores
+
+        return Shortlist.learnt(
+            alignments(),
+            self.source_tokenizer.vocabulary_size,
+            per_word=per_word,
+            num_frequent=num_frequent,
+            size=size,
+        )
 
     def align(self, texts: Sequence[str]) -> list[Alignment]:
         """Translates texts and returns their alignments, for `draw_alignment`."""
@@ -532,11 +581,15 @@ class Translator:
         return UnknownWords(self.source_tokenizer, self.target_tokenizer, dictionary)
 
     def _found(
-        self, source: Tensor, search: Search, given: dict[str, Any]
+        self,
+        source: Tensor,
+        search: Search,
+        shortlist: Shortlist | None,
+        given: dict[str, Any],
     ) -> list[list[Translation]]:
         """The translations of a batch of source ids."""
         result = self.model.generate(
-            source.numpy(), search, max_length=self.max_length + 1, **given
+            source.numpy(), search, max_length=self.max_length + 1, shortlist=shortlist, **given
         )
         fields = [keras.ops.convert_to_numpy(field) for field in result]
         outputs = write_n_best(
@@ -548,12 +601,15 @@ class Translator:
         """The scores of a batch."""
         source, _ = read_source(self.source_tokenizer, texts, self._source_limit)
         *target, _ = read_target(self.target_tokenizer, translations, self.max_length)
-        ids = Argument((None, None), "int32")
-        score = self._functions.get("score", self.model, self.model.score, [ids] * 3)
-        arrays = (ids.numpy() for ids in (source, *target))
-        scored = score(*map(keras.ops.convert_to_tensor, arrays))
+        scored = self._forced(*(ids.numpy() for ids in (source, *target)))
         scored = type(scored)(*map(keras.ops.convert_to_numpy, scored))
         return write_scores(self.source_tokenizer, self.target_tokenizer, source, target[1], scored)
+
+    def _forced(self, *ids: np.ndarray) -> ScoredTarget:
+        """`Seq2Seq.score` of a batch, compiled."""
+        everything = [Argument((None, None), "int32")] * 3
+        score = self._functions.get("score", self.model, self.model.score, everything)
+        return score(*map(keras.ops.convert_to_tensor, ids))
 
 
 def _rows(outputs: dict[str, Tensor]) -> list[dict[str, Any]]:

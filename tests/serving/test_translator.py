@@ -781,3 +781,33 @@ def test_load_of_something_else(fixed, tmp_path):
     (tmp_path / "saved" / "target.tokenizer").write_bytes(b"no tokenizer")
     with pytest.raises(ValueError, match="target.tokenizer': Not a SentencePiece model"):
         Translator.load(tmp_path / "saved")
+
+
+def test_a_shortlist_is_learnt_from_attention_and_heeded(fixed, tokenizer):
+    size = {"per_word": 3, "num_frequent": 2, "size": 4}
+    learnt = fixed.shortlist(PAIRS, batch_size=4, **size)
+    scored = fixed.score(*zip(*PAIRS, strict=True))
+    ids = {piece: index for index, piece in enumerate(pieces(tokenizer))}
+    counts = np.zeros((VOCABULARY, VOCABULARY))
+    for one in scored:
+        for t, target in enumerate(one.target_tokens):
+            for s, source in enumerate(one.source_tokens):
+                weight = one.attention_scores[t, s]
+                counts[ids[source], ids[target]] += weight if weight > 0.01 else 0.0
+    for source, of_source in enumerate(counts):
+        found = learnt.aligned[source][learnt.aligned[source] >= 0]
+        assert len(found) == min(3, np.count_nonzero(of_source))
+        np.testing.assert_allclose(of_source[found], np.sort(of_source)[::-1][: len(found)], 1e-4)
+    texts = [source for source, _ in PAIRS]
+    found = fixed.explain(texts, "beam", shortlist=learnt)
+    for one in found:
+        own = {*learnt.frequent, END_ID, *learnt.aligned[[ids[s] for s in one.source_tokens]].flat}
+        assert {ids[token] for token in one.target_tokens} <= own
+    whole = fixed.shortlist(PAIRS, per_word=VOCABULARY, num_frequent=0)
+    whole.frequent = np.arange(VOCABULARY)
+    assert fixed.translate(MIXED, "beam", shortlist=whole) == fixed.translate(MIXED, "beam")
+
+
+def pieces(tokenizer):
+    everything = tf.range(VOCABULARY)[None]
+    return [piece.decode() for piece in tokenizer.pieces(everything).numpy()[0]]

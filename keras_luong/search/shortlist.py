@@ -1,0 +1,179 @@
+"""`Shortlist`: the words that a translation may hold, by the words of its source."""
+
+import math
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Array = Any
+
+
+class Shortlist:
+    """The target ids that a search considers, by the source ids of a sentence.
+
+    A translation holds the words that belong to those of its source, and some that any sentence may
+    hold. A search that is given a shortlist computes the logits of these alone, and the softmax
+    over them: the vocabulary product shrinks to those of the batch's sentences together, and each
+    sentence gets its own of them, so that what it gets still depends on no other.
+
+    How many ids a batch needs shapes what is compiled. So they are filled up to `size`, or twice as
+    many, four times and so on, at most to the whole vocabulary.
+
+    Args:
+        aligned: int `(source vocabulary, c)`: for each source id the target ids that belong to it,
+            -1 where there are fewer than c.
+        frequent: Target ids that any sentence may hold. Start and end always may.
+        size: The least number of ids that logits are computed of.
+
+    Raises:
+        ValueError: For arrays of another kind, and a size below 1.
+
+    Example:
+
+    >>> shortlist = Shortlist([[-1, -1], [7, 9], [8, -1]], frequent=[3, 4], size=4)
+    >>> ids, allowed = shortlist.of([[1, 0], [2, 2]], vocabulary_size=10)
+    >>> print(ids.tolist())
+    [0, 1, 2, 3, 4, 7, 8, 9]
+    >>> print([ids[row].tolist() for row in allowed])
+    [[3, 4, 7, 9], [3, 4, 8]]
+
+    Reference:
+        [Jean et al. 2015](https://arxiv.org/abs/1412.2007), section 3.2: candidates by source word
+        from word alignments, and the most frequent words.
+    """
+
+    def __init__(self, aligned: Array, frequent: Array, *, size: int = 1024) -> None:
+        self.aligned, self.frequent = np.asarray(aligned), np.asarray(frequent)
+        for name, ids, rank in (("aligned", self.aligned, 2), ("frequent", self.frequent, 1)):
+            if ids.ndim != rank or (ids.size and ids.dtype.kind not in "iu"):
+                raise ValueError(
+                    f"{name} must be integer ids of rank {rank}. Received shape {ids.shape}, dtype "
+                    f"{ids.dtype}"
+                )
+        if min(self.frequent, default=0) < 0:
+            raise ValueError(f"frequent ids must be at least 0. Received: {self.frequent.tolist()}")
+        if size < 1:
+            raise ValueError(f"size must be at least 1. Received: {size}")
+        self.size = size
+
+    @classmethod
+    def learnt(
+        cls,
+        alignments: Iterable[tuple[Array, Array, Array]],
+        source_vocabulary_size: int,
+        *,
+        per_word: int = 20,
+        num_frequent: int = 500,
+        size: int = 1024,
+    ) -> "Shortlist":
+        """Counts which words belong together.
+
+        The count of a pair of ids is the sum of the attention scores between them; that of a target
+        id, how often it stands.
+
+        Args:
+            alignments: Batches of source ids `(b, s)`, target ids `(b, t)`, both padded with 0, and
+                attention scores `(b, t, s)`.
+            source_vocabulary_size: Number of source ids.
+            per_word: How many target ids belong to a source id: those with the largest counts.
+            num_frequent: How many of the most frequent target ids any sentence may hold.
+            size: As in the constructor.
+
+        Raises:
+            ValueError: If there is no batch.
+        """
+        keys: Array = np.zeros(0, "int64")
+        counts: Array = np.zeros(0)
+        for source, target, scores in alignments:
+            source, target, scores = map(np.asarray, (source, target, scores))
+            pairs = source[:, None, :].astype("int64") + source_vocabulary_size * target[:, :, None]
+            # What is next to nothing is left out, to keep few pairs; padding has no score at all.
+            kept = (scores > _NEXT_TO_NOTHING) & (source[:, None] > 0) & (target[:, :, None] > 0)
+            keys, places = np.unique(np.concatenate([keys, pairs[kept]]), return_inverse=True)
+            counts = np.bincount(places, np.concatenate([counts, scores[kept]]), len(keys))
+        if not len(keys):
+            raise ValueError("alignments must hold at least one batch with words that are aligned.")
+        target_ids, source_ids = np.divmod(keys, source_vocabulary_size)
+        totals = np.bincount(target_ids, counts)
+        frequent = np.argsort(-totals, kind="stable")[: min(num_frequent, np.count_nonzero(totals))]
+        aligned = np.full((source_vocabulary_size, per_word), -1)
+        order = np.lexsort((-counts, source_ids))
+        source_ids, target_ids = source_ids[order], target_ids[order]
+        first = np.searchsorted(source_ids, source_ids)
+        ranks = np.arange(len(order)) - first
+        kept = ranks < per_word
+        aligned[source_ids[kept], ranks[kept]] = target_ids[kept]
+        return cls(aligned, np.sort(frequent), size=size)
+
+    def of(
+        self, source: Array, vocabulary_size: int, *also: Array
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The ids that the sentences of a batch may hold.
+
+        Args:
+            source: int `(b, s)`, padded with 0.
+            vocabulary_size: Number of target ids.
+            *also: Ids that a sentence may hold besides, `(b, ...)`, below 0 where nothing stands;
+                such as a prefix.
+
+        Returns:
+            Increasing ids, int32 `(n,)`, and which of them each sentence may hold, boolean
+            `(b, n)`.
+
+        Raises:
+            ValueError: For source or target ids beyond the vocabularies.
+        """
+        source = np.asarray(source)
+        self._check(source, vocabulary_size)
+        rows = np.arange(len(source))[:, None]
+        # The last column, in the place -1, takes what stands for nothing.
+        marks: Array = np.zeros((len(source), vocabulary_size + 1), bool)
+        marks[:, self.frequent] = True
+        for ids in (self.aligned[source], *also):
+            of_rows = np.reshape(ids, (len(source), math.prod(np.shape(ids)[1:])))
+            marks[rows, np.maximum(of_rows, -1)] = True
+        allowed = marks[:, :-1]
+        is_used = allowed.any(axis=0)
+        size, count = self.size, np.count_nonzero(is_used)
+        while size < count:
+            size *= 2
+        is_used[np.flatnonzero(~is_used)[: max(size - count, 0)]] = True
+        return np.flatnonzero(is_used).astype("int32"), allowed[:, is_used]
+
+    def _check(self, source: np.ndarray, vocabulary_size: int) -> None:
+        if np.max(source, initial=0) >= len(self.aligned):
+            raise ValueError(
+                f"The shortlist knows source ids below {len(self.aligned)}. Received: "
+                f"{source.max()}"
+            )
+        largest = max(np.max(self.aligned, initial=0), np.max(self.frequent, initial=0))
+        if largest >= vocabulary_size:
+            raise ValueError(
+                f"The shortlist must hold ids below the vocabulary's size {vocabulary_size}. "
+                f"Received: {largest}"
+            )
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the shortlist to one `.npz` file, whole or not at all."""
+        path = Path(path)
+        unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
+        try:
+            with unfinished.open("wb") as file:
+                np.savez_compressed(
+                    file, aligned=self.aligned, frequent=self.frequent, size=self.size
+                )
+            os.replace(unfinished, path)
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "Shortlist":
+        """Reads what `save` wrote."""
+        with np.load(path, allow_pickle=False) as arrays:
+            return cls(arrays["aligned"], arrays["frequent"], size=int(arrays["size"]))
+
+
+_NEXT_TO_NOTHING = 0.01
