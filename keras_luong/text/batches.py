@@ -305,8 +305,12 @@ def _batches(
         source, target_in, target_out = (tf.ensure_shape(one, [count, None]) for one in parts)
         return (source, target_in), target_out
 
-    batches = plan.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    return batches.prefetch(tf.data.AUTOTUNE)
+    # Not tuned while it runs: the thread that does it sleeps twice as long every time, for up to a
+    # minute, and whoever is done with the batches may have to wait until it wakes.
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    batches = plan.map(batch, num_parallel_calls=2, deterministic=True)
+    return batches.prefetch(4).with_options(options)
 
 
 def _check_positive(**values: int) -> None:
