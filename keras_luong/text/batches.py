@@ -239,11 +239,16 @@ class _Rows:
 
 
 def _batches(plan: tf.data.Dataset, rows: _Rows, batch_size: int) -> tf.data.Dataset:
-    return plan.map(
+    # Not tuned while it runs: the thread that does it sleeps twice as long every time, for up to a
+    # minute, and whoever is done with the batches may have to wait until it wakes.
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    batches = plan.map(
         lambda indices, length: rows.batch(indices, batch_size, length),
-        num_parallel_calls=tf.data.AUTOTUNE,
+        num_parallel_calls=2,
         deterministic=True,
-    ).prefetch(tf.data.AUTOTUNE)
+    )
+    return batches.prefetch(4).with_options(options)
 
 
 def _check_positive(**values: int) -> None:
