@@ -16,13 +16,16 @@ Peers, from ids to ids (tfa's environment is made where it is missing):
   many tokens as ours does; saved in two ways.
 What the loader cannot run is named, with the loader's words. `--no-peers` leaves them out.
 
-The first tenth of the requests warms up and is not counted.
+A run is a process of its own. What begins before its first requests have ended, a tenth of them and
+at least one a thread, warms it up and is not counted. Rates are medians of the rounds, in which all
+take turns; percentiles are of the requests of all rounds.
 """
 
 import argparse
 import itertools
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -42,6 +45,7 @@ import tutorial  # noqa: E402 - beside this file
 
 BEAM = BeamSearch(5)
 WARM_UP = 0.1
+BATCHED = 4  # times as many sentences where they come in batches
 # In what the program prints, what says why a model is not served.
 TELLING = ("FAILED_PRECONDITION", "NOT_FOUND", "INVALID_ARGUMENT", "not registered")
 
@@ -79,8 +83,14 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("data", type=Path, metavar="MULTI30K", help="folder of the text files")
     parser.add_argument("--translator", type=Path, help="what Translator.save wrote")
-    parser.add_argument("--sentences", type=int, default=1000, help="(%(default)s)")
+    parser.add_argument(
+        "--sentences",
+        type=int,
+        default=500,
+        help="of a run with one a request; four times as many in batches (%(default)s)",
+    )
     parser.add_argument("--batch-size", type=int, default=16, help="sentences (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=2, help="(%(default)s)")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2, 4, 8], metavar="N")
     parser.add_argument("--no-peers", action="store_true", help="ours alone")
     options = parser.parse_args()
@@ -105,7 +115,6 @@ def export_ours(
     translator.export(greedy, GreedySearch())
     return {
         "ours, beam 5": Served(beam, {"text": texts}),
-        "ours, beam 5, light": Served(beam, {"text": texts}, "light"),
         "ours, greedy": Served(greedy, {"text": texts}),
         "ours, greedy, ids": Served(greedy, {"source_ids": ids}, "ids"),
     }
@@ -162,31 +171,42 @@ def refusal(runner: Path, served: Served) -> str | None:
     return None
 
 
-def measure(runner: Path, served: Served, size: int, threads: int) -> tuple[float, list[float]]:
+def measure(
+    runner: Path, served: Served, sentences: int, size: int, threads: int
+) -> tuple[float, list[float]]:
     """Sentences a second, and the milliseconds of each request."""
-    requests = served.requests(size)
+    requests = served.requests(size)[: -(-sentences // size)]
     measured = cpp_loader.measure(
         runner, served.model_dir, requests, served.signature, threads=threads, timeout=3600
     )
-    first = max(1, round(WARM_UP * len(requests)))
-    counted = measured[first:]
-    rows = sum(len(next(iter(request.values()))) for request in requests[first:])
-    start = min(one["began"] for one in counted)
-    end = max(one["began"] + one["seconds"] for one in counted)
-    return rows / (end - start), [1000 * one["seconds"] for one in counted]
+    first = max(threads, round(WARM_UP * len(requests)))
+    warm = max(one["began"] + one["seconds"] for one in measured[:first])
+    counted = [place for place, one in enumerate(measured) if one["began"] >= warm]
+    if not counted:
+        raise SystemExit(f"{len(requests)} requests are too few for {threads} threads.")
+    rows = sum(len(next(iter(requests[place].values()))) for place in counted)
+    seconds = [measured[place]["seconds"] for place in counted]
+    end = max(measured[place]["began"] + measured[place]["seconds"] for place in counted)
+    return rows / (end - warm), [1000 * one for one in seconds]
 
 
 def print_table(runner: Path, models: dict[str, Served], options: argparse.Namespace) -> None:
-    sizes = sorted({1, options.batch_size})
+    batches = {1: options.sentences, options.batch_size: BATCHED * options.sentences}
+    rates: dict[tuple, list[float]] = {}
+    took: dict[tuple, list[float]] = {}
+    for _ in range(options.rounds):
+        for name, size, threads in itertools.product(models, batches, options.threads):
+            key = name, size, threads
+            rate, milliseconds = measure(runner, models[name], batches[size], size, threads)
+            rates.setdefault(key, []).append(rate)
+            took.setdefault(key, []).extend(milliseconds)
     print("\n| | sentences a request | threads | sentences a second | p50, ms | p99, ms |")
     print("|---|---|---|---|---|---|")
-    for name, served in models.items():
-        for size, threads in itertools.product(sizes, options.threads):
-            rate, took = measure(runner, served, size, threads)
-            p50, p99 = np.percentile(took, [50, 99])
-            print(
-                f"| {name} | {size} | {threads} | {rate:.0f} | {p50:.1f} | {p99:.1f} |", flush=True
-            )
+    for key, values in rates.items():
+        name, size, threads = key
+        p50, p99 = np.percentile(took[key], [50, 99])
+        rate = statistics.median(values)
+        print(f"| {name} | {size} | {threads} | {rate:.0f} | {p50:.1f} | {p99:.1f} |")
 
 
 def print_agreement(
@@ -216,7 +236,7 @@ def main() -> None:
         raise SystemExit(reason)
     translator = Translator.load(options.translator)
     print(f"Ours has {translator.model.count_params():,} weights.")
-    texts = sentences(options.data, options.sentences)
+    texts = sentences(options.data, BATCHED * options.sentences)
     ids = [[*row, END_ID] for row in translator.source_tokenizer.tokenize(texts).to_list()]
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
