@@ -3,12 +3,13 @@
 import argparse
 import contextlib
 import json
+import os
 import queue
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import keras
 
@@ -23,8 +24,9 @@ from keras_luong import (
 )
 from keras_luong.serving import check_saved_model, check_version_path, next_version
 
-# Lines that are read before the first of them is translated.
+# Lines that are read before the first of them is translated, and the most bytes of them at a time.
 _READ_AHEAD = 10_000
+_CHUNK = 65_536
 
 
 def train(options: argparse.Namespace) -> int:
@@ -89,12 +91,18 @@ def translate(options: argparse.Namespace) -> int:
     return 0
 
 
-def standard_input() -> BinaryIO:
-    """Standard input as a file of our own.
+def standard_input() -> Iterator[bytes]:
+    """The lines of standard input, read without a file of Python's.
 
-    Python closes its own one in the end, and aborts if a thread still waits for a line of it.
+    Such a file is closed in the end, and Python aborts or hangs there if a thread still waits for a
+    line of it.
     """
-    return open(sys.stdin.fileno(), "rb", closefd=False)
+    rest = b""
+    while chunk := os.read(sys.stdin.fileno(), _CHUNK):
+        *lines, rest = (rest + chunk).split(b"\n")
+        yield from lines
+    if rest:
+        yield rest
 
 
 def _line(translation: Any, scores: bool) -> bytes:
@@ -103,7 +111,7 @@ def _line(translation: Any, scores: bool) -> bytes:
     return (score + " ".join(translation.text.splitlines()) + "\n").encode()
 
 
-def _ready(files: list[BinaryIO], most: int) -> Iterator[list[str]]:
+def _ready(files: Sequence[Iterable[bytes]], most: int) -> Iterator[list[str]]:
     """Yields the lines that are there, `most` at a time: few from a slow pipe, but at once."""
     lines: queue.Queue[str | BaseException | None] = queue.Queue(_READ_AHEAD)
 
