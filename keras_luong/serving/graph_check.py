@@ -195,7 +195,7 @@ def _tensor_problems(what: str, spec: Any) -> Iterator[str]:
     elif isinstance(spec, tf.SparseTensorSpec):
         yield f"{what} is a {kind}, not dense: use tf.sparse.to_dense"
     elif not isinstance(spec, tf.TensorSpec):
-        yield f"{what} is a {kind}: only dense tensors can be served"
+        yield f"{what} is {kind}: only dense tensors can be served; for ragged ones see to_tensor"
     elif spec.shape.rank is None:
         yield f"{what} has unknown rank: give it one with tf.ensure_shape"
     elif spec.shape.rank == 0:

@@ -28,6 +28,10 @@ _ROWS: dict[tuple[Any, int], list[Any]] = {
 }
 
 
+class Untyped(NamedTuple):
+    """The type of what was saved without one, as a ragged tensor is in the signature of a graph."""
+
+
 class Report(NamedTuple):
     """What `check_saved_model` found.
 
@@ -139,6 +143,8 @@ class _Signature(NamedTuple):
 def _spec(info: Any) -> Any:
     """The type of a `TensorInfo`; what is not dense as an object that says what it is."""
     kind = info.WhichOneof("encoding")
+    if not info.dtype:
+        return Untyped()
     dtype, shape = tf.as_dtype(info.dtype), tf.TensorShape(info.tensor_shape)
     if kind == "coo_sparse":
         return tf.SparseTensorSpec(shape, dtype)

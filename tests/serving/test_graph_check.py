@@ -139,7 +139,7 @@ def test_an_op_is_named_once_however_often_it_occurs():
     [
         (tf.strings.split, "RaggedTensorSpec, not dense: use to_tensor"),
         (lambda text: tf.sparse.from_dense(lengths(text)), "SparseTensorSpec, not dense"),
-        (lambda text: None, "NoneTensorSpec: only dense tensors"),
+        (lambda text: None, "is NoneTensorSpec: only dense tensors"),
         (lambda text: {"inner": text}, "only dense tensors"),
         (tf.size, "is a scalar"),
         (lambda text: tf.zeros([3, 2]), "has shape (3, 2)"),

@@ -19,11 +19,10 @@ def with_lambda(tokenizer, marker):
     source = keras.Input((None,), dtype="int32")
     words = keras.layers.Embedding(VOCABULARY, 8, mask_zero=True)(source)
 
-    def innocent(values, path=str(marker)):
-        open(path, "w").close()
-        return values
-
-    memory = keras.layers.Lambda(innocent, output_shape=(None, 8))(words)
+    # Keras writes the code of a lambda expression into the file.
+    path = str(marker)
+    runs = lambda values, path=path: (open(path, "w").close(), values)[1]  # noqa: E731
+    memory = keras.layers.Lambda(runs, output_shape=(None, 8))(words)
     cell = AttentionDecoderCell(keras.layers.GRUCell(8), LuongAttention(), 8)
     embedding = keras.layers.ReversibleEmbedding(VOCABULARY, 8)
     model = Seq2Seq(keras.Model(source, memory), embedding, AttentionDecoder(cell))
@@ -32,9 +31,11 @@ def with_lambda(tokenizer, marker):
 
 def test_a_lambda_layer_is_refused(tmp_path):
     marker = tmp_path / "it_ran"
-    with_lambda(tokenizer_of_numbers(), marker).save(tmp_path / "saved")
-    marker.unlink(missing_ok=True)
-    with pytest.raises(ValueError, match="(?i)lambda"):
+    translator = with_lambda(tokenizer_of_numbers(), marker)
+    translator.save(tmp_path / "saved")
+    translator.translate(["one"])
+    marker.unlink()  # so it runs where it is trusted
+    with pytest.raises((ValueError, TypeError), match="(?s)Lambda.*safe_mode=False"):
         Translator.load(tmp_path / "saved")
     assert not marker.exists()
 
@@ -70,7 +71,7 @@ def test_settings_that_are_none_are_refused(tmp_path):
 def test_nothing_of_ours_uses_what_runs_code():
     """No pickle, no Lambda layer, and Keras' safe mode is left on."""
     unsafe = re.compile(
-        r"pickle|Lambda\(|safe_mode|enable_unsafe_deserialization|\beval\(|\bexec\("
+        r"\bpickle\b|Lambda\(|safe_mode|enable_unsafe_deserialization|\beval\(|\bexec\("
     )
     folders = (ROOT / "keras_luong", ROOT / "keras_luong_cli", ROOT / "examples")
     sources = [path for folder in folders for path in folder.rglob("*.py")]
