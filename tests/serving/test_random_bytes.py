@@ -3,6 +3,8 @@
 The long runs, `make test-all`, send ten thousand rows and five thousand requests.
 """
 
+import functools
+
 import numpy as np
 import pytest
 
@@ -36,12 +38,24 @@ def columns(exported):
     return {name: lambda count, name=name: of(name, count) for name in signatures}
 
 
-@pytest.mark.parametrize("count", short_and_long(1_000, 10_000))
-def test_every_row_is_answered_as_if_it_were_alone(exported, columns, cpp_runner, count):
-    for name, of in columns.items():
-        rows = of(count)
+@pytest.fixture(scope="module")
+def answers(exported, columns, cpp_runner):
+    """The requests of a signature, each row alone and then in batches, and the replies to them."""
+
+    @functools.cache
+    def of(name, count):
+        rows = columns[name](count)
         requests = [*hostile.rows_of(rows, 1), *hostile.rows_of(rows, BATCH)]
         replies = cpp_loader.run(cpp_runner, exported, requests, signature=name, timeout=3000)
+        return requests, replies
+
+    return of
+
+
+@pytest.mark.parametrize("count", short_and_long(1_000, 10_000))
+def test_every_row_is_answered_as_if_it_were_alone(columns, answers, count):
+    for name in columns:
+        _, replies = answers(name, count)
         alone, batches = replies[:count], replies[count:]
         for reply in alone:
             hostile.assert_sound(reply, 1)
@@ -67,18 +81,16 @@ def test_the_bytes_are_of_every_kind():
     assert 300 < broken < 700
 
 
-def test_threads_on_one_session_say_what_one_thread_says(exported, columns, cpp_runner):
-    for name, of in columns.items():
-        rows = of(200)
-        # Requests of different sizes, so that different shapes are at work at the same time.
-        requests = [*hostile.rows_of(rows, 1), *hostile.rows_of(rows, 7)]
-        one, several = (
-            cpp_loader.run(cpp_runner, exported, requests, signature=name, threads=threads)
-            for threads in (1, THREADS)
+def test_threads_on_one_session_say_what_one_thread_says(exported, columns, answers, cpp_runner):
+    for name in columns:
+        # Single rows, then batches: different shapes are at work at the same time.
+        requests, expected = (both[-220:] for both in answers(name, 1_000))
+        replies = cpp_loader.run(
+            cpp_runner, exported, requests, signature=name, threads=THREADS, timeout=3000
         )
-        for reply, expected in zip(several, one, strict=True):
-            assert set(reply) == set(expected)
-            for key, array in expected.items():
+        for reply, one in zip(replies, expected, strict=True):
+            assert set(reply) == set(one)
+            for key, array in one.items():
                 np.testing.assert_array_equal(reply[key], array, err_msg=f"{name}: {key}")
 
 
