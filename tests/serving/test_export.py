@@ -119,6 +119,7 @@ def test_a_text_beyond_the_limit_is_cut(exported, cpp_runner):
     cut = " ".join(TOO_LONG.split()[:MAX_LENGTH])
     (reply,) = cpp_loader.run(cpp_runner, exported, [[TOO_LONG, cut]])
     assert reply["source_length"].tolist() == [MAX_LENGTH + 1] * 2
+    assert reply.pop("truncated").tolist() == [True, False]
     for array in reply.values():
         np.testing.assert_array_equal(array[0], array[1])
 
@@ -144,6 +145,8 @@ def test_other_models_serve_too(tokenizer, tmp_path, cpp_runner, arguments):
     assert max(len(one.source_tokens) for one in expected) == longest + 1
     batch, *alone = cpp_loader.run(cpp_runner, tmp_path / "1", [TEXTS, [], TEXTS[:1]])
     assert_says(batch, expected)
+    subwords = tokenizer.tokenize(TEXTS).row_lengths().numpy()
+    np.testing.assert_array_equal(batch["truncated"], subwords > longest)
     assert_says(alone[0], [])
     assert_says(alone[1], expected[:1])
 
