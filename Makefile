@@ -77,7 +77,7 @@ bench: $(VENV)/.test  ## Time ours beside its peers and write benchmarks/RESULTS
 
 clean:  ## Remove the environments, caches and built archives; trained models stay
 	rm -rf $(VENV) $(VENV_TORCH) $(VENV_BEAM) dist build .mypy_cache .pytest_cache .ruff_cache
-	find keras_luong keras_luong_client examples tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find keras_luong keras_luong_cli keras_luong_client examples tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Set-up. A stamp in each environment says what stands in it; a newer pyproject.toml makes it stale.
 

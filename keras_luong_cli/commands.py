@@ -23,10 +23,13 @@ from keras_luong import (
     read_pairs,
 )
 from keras_luong.serving import check_saved_model, check_version_path, next_version
+from keras_luong.training import check_scores, score_texts
 
 # Lines that are read before the first of them is translated, and the most bytes of them at a time.
 _READ_AHEAD = 10_000
 _CHUNK = 65_536
+# What `evaluate` prints, by the names that `score_texts` has for it.
+_MEASURES = {"bleu": "BLEU", "chrf": "chrF", "exact_match": "exact_match"}
 
 
 def train(options: argparse.Namespace) -> int:
@@ -143,10 +146,7 @@ def evaluate(options: argparse.Namespace) -> int:
     """Prints what sacreBLEU says of translations."""
     if options.out and options.out.exists():
         raise FileExistsError(f"{str(options.out)!r} exists and is not overwritten.")
-    try:
-        import sacrebleu
-    except ImportError as error:
-        raise ImportError("evaluate needs sacreBLEU: pip install sacrebleu") from error
+    check_scores(list(_MEASURES))
     pairs = read_pairs(options.source, options.target)
     sources, references = map(list, zip(*pairs, strict=True))
     translator = Translator.load(options.translator)
@@ -154,12 +154,8 @@ def evaluate(options: argparse.Namespace) -> int:
         translations = translator.translate(
             sources, _search(options), batch_size=options.batch_size
         )
-    right = sum(one == other for one, other in zip(translations, references, strict=True))
-    scores = {
-        "BLEU": sacrebleu.corpus_bleu(translations, [references]).score,
-        "chrF": sacrebleu.corpus_chrf(translations, [references]).score,
-        "exact_match": right / len(pairs),
-    }
+    found = score_texts(translations, references, list(_MEASURES))
+    scores = {_MEASURES[name]: score for name, score in found.items()}
     text = json.dumps({name: round(score, 4) for name, score in scores.items()}, indent=2)
     print(text)
     if options.out:

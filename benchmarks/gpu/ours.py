@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import sizes
 import work
+from our_model import our_model
 from peer_weights import save_weights
 from worker import serve
 
@@ -28,21 +29,6 @@ from keras_luong import (
 
 # What a product of float32 tensors is computed in; without a word JAX takes tf32 where it can.
 _PRODUCTS = {"float32": "highest", "tf32": "tensorfloat32", "bfloat16": "tensorfloat32"}
-
-
-def common() -> Seq2Seq:
-    """The model of the common work."""
-    units, embedding = work.UNITS, work.EMBEDDING
-    encoder = rnn_encoder(
-        work.VOCABULARY, embedding, work.ENCODER_UNITS, state_sizes=[units, units]
-    )
-    cell = keras.layers.LSTMCell(units)
-    return Seq2Seq(
-        encoder,
-        keras.layers.Embedding(work.VOCABULARY, embedding),
-        AttentionDecoder(AttentionDecoderCell(cell, LuongAttention("general"), units)),
-        keras.layers.Dense(work.VOCABULARY),
-    )
 
 
 def english_vietnamese() -> Seq2Seq:
@@ -63,7 +49,7 @@ def english_vietnamese() -> Seq2Seq:
     )
 
 
-_MODELS = {"common": common, "english_vietnamese": english_vietnamese}
+_MODELS = {"common": our_model, "english_vietnamese": english_vietnamese}
 
 
 class Training:

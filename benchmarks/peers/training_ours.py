@@ -14,17 +14,11 @@ import numpy as np
 import tensorflow as tf
 import work
 from keras import ops
+from our_model import our_model
 from peer_weights import save_weights
 from steps import Steps, serve_steps
 
-from keras_luong import (
-    AttentionDecoder,
-    AttentionDecoderCell,
-    LuongAttention,
-    MaskedCrossentropy,
-    Seq2Seq,
-    rnn_encoder,
-)
+from keras_luong import LuongAttention, MaskedCrossentropy
 
 
 class NaiveCell(keras.layers.Layer):
@@ -98,24 +92,11 @@ class OwnAttention(LuongAttention):
     """Not a class that the fast loop knows: the decoder runs the general one."""
 
 
-def ours(attention: type[LuongAttention]) -> Seq2Seq:
-    encoder = rnn_encoder(
-        work.VOCABULARY, work.EMBEDDING, work.ENCODER_UNITS, state_sizes=[work.UNITS, work.UNITS]
-    )
-    cell = keras.layers.LSTMCell(work.UNITS)
-    return Seq2Seq(
-        encoder,
-        keras.layers.Embedding(work.VOCABULARY, work.EMBEDDING),
-        AttentionDecoder(AttentionDecoderCell(cell, attention("general"), work.UNITS)),
-        keras.layers.Dense(work.VOCABULARY),
-    )
-
-
 def model_of(name: str) -> keras.Model:
     keras.utils.set_random_seed(1)
     if name == "ours":
-        return ours(LuongAttention)
-    return ours(OwnAttention) if name == "ours_general" else tutorial(name)
+        return our_model()
+    return our_model(OwnAttention) if name == "ours_general" else tutorial(name)
 
 
 class Training(Steps):

@@ -22,7 +22,7 @@ class WordDropout(keras.layers.Layer):
         rate: Fraction of the words replaced in training.
         unknown_id: What stands in their place.
         last_special_id: Ids up to this one are no words and stay.
-        seed: Integer or `keras.random.SeedGenerator`.
+        seed: Integer.
         **kwargs: `name` and the like of `keras.layers.Layer`.
 
     Call arguments:
@@ -55,7 +55,7 @@ class WordDropout(keras.layers.Layer):
         rate: float,
         unknown_id: int = UNKNOWN_ID,
         last_special_id: int = END_ID,
-        seed: Any = None,
+        seed: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)

@@ -2,6 +2,8 @@
 
 from typing import Any, NamedTuple
 
+import numpy as np
+
 
 class Translation(NamedTuple):
     """One translated text, with what it was made of.
@@ -40,3 +42,46 @@ class ScoredTranslation(NamedTuple):
     source_tokens: list[str]
     target_tokens: list[str]
     attention_scores: Any
+
+
+def rows_of(outputs: dict[str, Any]) -> list[dict[str, Any]]:
+    """The outputs of a batch, text by text."""
+    arrays = {name: output.numpy() for name, output in outputs.items()}
+    return [
+        {name: array[index] for name, array in arrays.items()}
+        for index in range(len(arrays["source_length"]))
+    ]
+
+
+def translations_of(row: dict[str, Any]) -> list[Translation]:
+    """The translations of one text, without empty slots; at least one."""
+    source = _tokens(row["source_tokens"], row["source_length"])
+    found = []
+    for place in range(max(1, int(np.count_nonzero(row["target_length"])))):
+        target = _tokens(row["target_tokens"][place], row["target_length"][place])
+        is_missing = not target and len(source) > 1
+        score, log_prob = (
+            -float("inf") if is_missing else float(row[name][place])
+            for name in ("score", "log_prob")
+        )
+        attention_scores = row["attention_scores"][place, : len(target), : len(source)]
+        text = row["translation"][place].decode()
+        found.append(Translation(text, score, source, target, attention_scores, log_prob))
+    return found
+
+
+def scored_translation_of(row: dict[str, Any]) -> ScoredTranslation:
+    """What was said of one text and a given translation."""
+    source = _tokens(row["source_tokens"], row["source_length"])
+    target = _tokens(row["target_tokens"], row["target_length"])
+    return ScoredTranslation(
+        float(row["log_prob"]),
+        row["token_log_probs"][: len(target)],
+        source,
+        target,
+        row["attention_scores"][: len(target), : len(source)],
+    )
+
+
+def _tokens(tokens: Any, length: int) -> list[str]:
+    return [token.decode() for token in tokens[:length]]

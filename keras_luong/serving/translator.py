@@ -29,7 +29,13 @@ from keras_luong.serving.text_graph import (
     write_n_best,
     write_scores,
 )
-from keras_luong.serving.translation import ScoredTranslation, Translation
+from keras_luong.serving.translation import (
+    ScoredTranslation,
+    Translation,
+    rows_of,
+    scored_translation_of,
+    translations_of,
+)
 from keras_luong.serving.unknown_words import UnknownWords
 from keras_luong.text import SubwordTokenizer, TrainingBatches, encode_pairs, evaluation_batches
 from keras_luong.training import (
@@ -357,7 +363,7 @@ class Translator:
         results: dict[int, ScoredTranslation] = {}
         for batch in with_progress(by_length(lengths, batch_size), verbose):
             outputs = self._scores(tf.gather(sources, batch), tf.gather(targets, batch))
-            results.update(zip(batch, map(_scored_translation, _rows(outputs)), strict=True))
+            results.update(zip(batch, map(scored_translation_of, rows_of(outputs)), strict=True))
         return [results[index] for index in range(len(texts))]
 
     def shortlist(
@@ -595,7 +601,7 @@ class Translator:
         outputs = write_n_best(
             self.source_tokenizer, self.target_tokenizer, source, SearchResult(*fields)
         )
-        return [_translations(row) for row in _rows(outputs)]
+        return [translations_of(row) for row in rows_of(outputs)]
 
     def _scores(self, texts: Tensor, translations: Tensor) -> dict[str, Tensor]:
         """The scores of a batch."""
@@ -610,47 +616,6 @@ class Translator:
         everything = [Argument((None, None), "int32")] * 3
         score = self._functions.get("score", self.model, self.model.score, everything)
         return score(*map(keras.ops.convert_to_tensor, ids))
-
-
-def _rows(outputs: dict[str, Tensor]) -> list[dict[str, Any]]:
-    arrays = {name: output.numpy() for name, output in outputs.items()}
-    return [
-        {name: array[index] for name, array in arrays.items()}
-        for index in range(len(arrays["source_length"]))
-    ]
-
-
-def _translations(row: dict[str, Any]) -> list[Translation]:
-    """The translations of one text, without empty slots; at least one."""
-    source = _tokens(row["source_tokens"], row["source_length"])
-    found = []
-    for place in range(max(1, int(np.count_nonzero(row["target_length"])))):
-        target = _tokens(row["target_tokens"][place], row["target_length"][place])
-        is_missing = not target and len(source) > 1
-        score, log_prob = (
-            -float("inf") if is_missing else float(row[name][place])
-            for name in ("score", "log_prob")
-        )
-        attention_scores = row["attention_scores"][place, : len(target), : len(source)]
-        text = row["translation"][place].decode()
-        found.append(Translation(text, score, source, target, attention_scores, log_prob))
-    return found
-
-
-def _scored_translation(row: dict[str, Any]) -> ScoredTranslation:
-    source = _tokens(row["source_tokens"], row["source_length"])
-    target = _tokens(row["target_tokens"], row["target_length"])
-    return ScoredTranslation(
-        float(row["log_prob"]),
-        row["token_log_probs"][: len(target)],
-        source,
-        target,
-        row["attention_scores"][: len(target), : len(source)],
-    )
-
-
-def _tokens(tokens: Any, length: int) -> list[str]:
-    return [token.decode() for token in tokens[:length]]
 
 
 def _seeds(seed: int | Sequence[int] | np.ndarray, count: int) -> np.ndarray:

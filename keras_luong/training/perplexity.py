@@ -6,14 +6,14 @@ import keras
 from keras import ops
 
 from keras_luong.ids import PADDING_ID
-from keras_luong.training.counted_tokens import counted_tokens
 from keras_luong.training.masked_crossentropy import MaskedCrossentropy
+from keras_luong.training.token_metric import TokenMetric
 
 Tensor = Any
 
 
 @keras.saving.register_keras_serializable(package="keras_luong")
-class Perplexity(keras.metrics.Metric):
+class Perplexity(TokenMetric):
     """`exp` of the mean cost of a token: `exp(-1/N sum log p(y))` over all tokens but padding.
 
     The mean is that of all tokens since the last reset, not of batches, and the cost is the plain
@@ -40,11 +40,8 @@ class Perplexity(keras.metrics.Metric):
     def __init__(
         self, padding_id: int = PADDING_ID, name: str = "perplexity", dtype: Any = None
     ) -> None:
-        super().__init__(name=name, dtype=dtype)
-        self.padding_id = int(padding_id)
+        super().__init__(padding_id, name, dtype)
         self._costs = MaskedCrossentropy(padding_id=self.padding_id)
-        self.total = self.add_variable((), "zeros", name="total")
-        self.count = self.add_variable((), "zeros", dtype="int", name="count")
 
     def update_state(
         self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None
@@ -59,15 +56,9 @@ class Perplexity(keras.metrics.Metric):
         """
         y_true = ops.convert_to_tensor(y_true)
         costs = self._costs.call(y_true, y_pred)
-        kept = counted_tokens(y_true, self.padding_id, sample_weight)
-        costs = ops.where(kept, costs, ops.zeros((), costs.dtype))
+        costs = ops.where(self._counted(y_true, sample_weight), costs, ops.zeros((), costs.dtype))
         self.total.assign_add(ops.cast(ops.sum(costs), self.total.dtype))
-        self.count.assign_add(ops.sum(ops.cast(kept, self.count.dtype)))
 
     def result(self) -> Tensor:
         """The perplexity since the last reset; 1 where no token was seen."""
-        return ops.exp(ops.divide_no_nan(self.total, ops.cast(self.count, self.total.dtype)))
-
-    def get_config(self) -> dict[str, Any]:
-        """The arguments of the constructor."""
-        return {"padding_id": self.padding_id, **super().get_config()}
+        return ops.exp(self._mean(self.total.dtype))

@@ -30,6 +30,38 @@ def _import_sacrebleu() -> Any:
     return sacrebleu
 
 
+def score_texts(
+    hypotheses: Sequence[str], references: Sequence[str], scores: Sequence[str]
+) -> dict[str, float]:
+    """Compares texts with their references.
+
+    Args:
+        hypotheses: Strings.
+        references: One for each.
+        scores: As in `TextScores`.
+
+    Raises:
+        ImportError: If a score needs sacrebleu and it is not installed.
+        ValueError: For an unknown score.
+
+    Example:
+
+    >>> score_texts(["a dog", "one"], ["a dog", "two"], ["exact_match"])
+    {'exact_match': 0.5}
+    """
+    check_scores(scores)
+    return {name: _SCORES[name](hypotheses, references) for name in scores}
+
+
+def check_scores(scores: Sequence[str]) -> None:
+    """Refuses what `score_texts` would refuse as scores: rather than after an epoch."""
+    unknown = [name for name in scores if name not in _SCORES]
+    if unknown or not scores:
+        raise ValueError(f"`scores` must be of {sorted(_SCORES)}. Received: {scores!r}")
+    if set(scores) - {"exact_match"}:
+        _import_sacrebleu()
+
+
 _SCORES = {"bleu": _sacrebleu("BLEU"), "chrf": _sacrebleu("CHRF"), "exact_match": _exact_match}
 
 
@@ -78,15 +110,11 @@ class TextScores(keras.callbacks.Callback):
         every: int = 1,
     ) -> None:
         super().__init__()
-        unknown = [name for name in scores if name not in _SCORES]
-        if unknown or not scores:
-            raise ValueError(f"`scores` must be of {sorted(_SCORES)}. Received: {scores!r}")
+        check_scores(scores)
         if not pairs:
             raise ValueError("`pairs` must hold at least one pair to score. Received none")
         if every < 1:
             raise ValueError(f"`every` must be at least 1, in epochs. Received: {every}")
-        if set(scores) - {"exact_match"}:
-            _import_sacrebleu()  # rather now than after an epoch
         self.translate = translate
         self.sources = [source for source, _ in pairs]
         self.references = [reference for _, reference in pairs]
@@ -98,8 +126,7 @@ class TextScores(keras.callbacks.Callback):
         """Adds the scores to the logs."""
         if not self._last or epoch % self.every == 0:
             hypotheses = self.translate(self.sources)
-            self._last = {
-                f"val_{name}": _SCORES[name](hypotheses, self.references) for name in self.scores
-            }
+            found = score_texts(hypotheses, self.references, self.scores)
+            self._last = {f"val_{name}": score for name, score in found.items()}
         if logs is not None:
             logs.update(self._last)

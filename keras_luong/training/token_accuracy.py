@@ -6,13 +6,13 @@ import keras
 from keras import ops
 
 from keras_luong.ids import PADDING_ID
-from keras_luong.training.counted_tokens import counted_tokens
+from keras_luong.training.token_metric import TokenMetric
 
 Tensor = Any
 
 
 @keras.saving.register_keras_serializable(package="keras_luong")
-class TokenAccuracy(keras.metrics.Metric):
+class TokenAccuracy(TokenMetric):
     """Share of the tokens that are not padding whose id has the largest logit.
 
     Right tokens and all tokens are counted in integers over the whole epoch, so the result is the
@@ -40,10 +40,7 @@ class TokenAccuracy(keras.metrics.Metric):
         name: str = "token_accuracy",
         dtype: Any = None,
     ) -> None:
-        super().__init__(name=name, dtype=dtype)
-        self.padding_id = int(padding_id)
-        self.total = self.add_variable((), "zeros", dtype="int", name="total")
-        self.count = self.add_variable((), "zeros", dtype="int", name="count")
+        super().__init__(padding_id, name, dtype, total_dtype="int")
 
     def update_state(
         self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None
@@ -63,19 +60,10 @@ class TokenAccuracy(keras.metrics.Metric):
                 f"(batch, steps, vocabulary). Received: y_true.shape={tuple(y_true.shape)}, "
                 f"y_pred.shape={tuple(y_pred.shape)}"
             )
-        kept = counted_tokens(y_true, self.padding_id, sample_weight)
         right = ops.equal(ops.cast(ops.argmax(y_pred, axis=-1), y_true.dtype), y_true)
-        self.total.assign_add(_count(ops.logical_and(kept, right), self.total.dtype))
-        self.count.assign_add(_count(kept, self.count.dtype))
+        right = ops.logical_and(self._counted(y_true, sample_weight), right)
+        self.total.assign_add(ops.sum(ops.cast(right, self.total.dtype)))
 
     def result(self) -> Tensor:
         """The ratio since the last reset; 0 where no token was seen."""
-        return ops.divide_no_nan(ops.cast(self.total, self.dtype), ops.cast(self.count, self.dtype))
-
-    def get_config(self) -> dict[str, Any]:
-        """The arguments of the constructor."""
-        return {"padding_id": self.padding_id, **super().get_config()}
-
-
-def _count(mask: Tensor, dtype: Any) -> Tensor:
-    return ops.sum(ops.cast(mask, dtype))
+        return self._mean(self.dtype)
