@@ -8,7 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_luong.ids import END_ID, PADDING_ID, UNKNOWN_ID
+from keras_luong.ids import END_ID, PADDING_ID, START_ID, UNKNOWN_ID
 from keras_luong.search import SearchResult
 
 Tensor = Any
@@ -59,7 +59,7 @@ def trimmed(source: Tensor, result: SearchResult) -> dict[str, Tensor]:
         search kept them, `attention_scores` `(b, n, t, s)`; t is the length of the longest
         hypothesis of the batch. Ids and scores beyond a length are 0.
     """
-    target_length = tf.where(_lengths(source)[:, None] > 1, result.lengths, 0)
+    target_length = tf.where(lengths_of(source)[:, None] > 1, result.lengths, 0)
     longest = tf.reduce_max(target_length)
     kept = tf.sequence_mask(target_length, longest)
 
@@ -79,10 +79,59 @@ def trimmed(source: Tensor, result: SearchResult) -> dict[str, Tensor]:
     return outputs
 
 
-def write_ids(source: Tensor, result: SearchResult) -> dict[str, Tensor]:
-    """The best hypotheses: what `trimmed` returns, without the axis n."""
-    outputs = trimmed(source, best(result))
-    return {name: tf.squeeze(output, axis=1) for name, output in outputs.items()}
+def read_target_ids(
+    ids: Tensor, vocabulary_size: int, max_length: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Turns target ids into what forced decoding takes, read as `read_ids` reads them.
+
+    As with texts, a row keeps what a search would have written of it: at most `max_length + 1` ids,
+    the end id among them. So one of more is cut there, and has no end id.
+
+    Args:
+        ids: int32 `(b, t)`, t may be 0.
+        vocabulary_size: Ids outside it, negative ones too, are read as the unknown id.
+        max_length: The most ids of a row, the end id not counted.
+
+    Returns:
+        `(target_in, target_out, truncated)`: `[start] + ids` without the last one and
+        `ids + [end]`, both `(b, t)`, padded with 0; and whether a row was cut, `(b,)`.
+    """
+    target, _ = read_ids(ids, vocabulary_size, max_length + 1)
+    truncated = lengths_of(target) > max_length + 1
+    target_out = target[:, : max_length + 1]
+    start = tf.fill([tf.shape(target)[0], 1], START_ID)
+    # Behind the end id of a row nothing goes in.
+    before = tf.where(target_out == END_ID, PADDING_ID, target_out)[:, :-1]
+    return tf.concat([start, before], axis=1), target_out, truncated
+
+
+def scored_ids(source: Tensor, target: Tensor, scored: Any) -> dict[str, Tensor]:
+    """What forced decoding says of target ids, without what lies beyond their ends.
+
+    As in `trimmed`, what belongs to a source of nothing has length 0 and log-probability 0.
+
+    Args:
+        source: int32 `(b, s)`, the end id last in each row.
+        target: int32 `(b, t)`: the `target_out` that was scored.
+        scored: A `ScoredTarget` of them.
+
+    Returns:
+        `target_ids` and `token_log_probs` `(b, t)`, `log_prob` and `target_length` `(b,)` and
+        `attention_scores` `(b, t, s)`; t is the length of the longest target of the batch.
+    """
+    target = tf.where(lengths_of(source)[:, None] > 1, target, PADDING_ID)
+    target_length = lengths_of(target)
+    longest = tf.reduce_max(target_length)
+    kept = tf.sequence_mask(target_length, longest)
+    token_log_probs = tf.cast(scored.token_log_probs[:, :longest], tf.float32)
+    attention_scores = tf.cast(scored.attention_scores[:, :longest], tf.float32)
+    return {
+        "target_ids": target[:, :longest],
+        "target_length": target_length,
+        "log_prob": tf.where(target_length > 0, tf.cast(scored.log_probs, tf.float32), 0.0),
+        "token_log_probs": tf.where(kept, token_log_probs, 0.0),
+        "attention_scores": tf.where(kept[..., None], attention_scores, 0.0),
+    }
 
 
 def best(result: SearchResult) -> SearchResult:
@@ -91,5 +140,6 @@ def best(result: SearchResult) -> SearchResult:
     return SearchResult(*(None if field is None else field[:, :1] for field in fields))
 
 
-def _lengths(ids: Tensor) -> Tensor:
+def lengths_of(ids: Tensor) -> Tensor:
+    """How many ids before the padding, `(b,)`."""
     return tf.math.count_nonzero(ids, axis=1, dtype=tf.int32)

@@ -8,9 +8,10 @@ import keras
 
 from keras_luong.ids import END_ID
 from keras_luong.models import Seq2Seq
-from keras_luong.search import Search, search_of
+from keras_luong.search import SamplingSearch, Search, search_of
 from keras_luong.serving.export import export_saved_model
-from keras_luong.serving.signatures import IdModel, check_searches
+from keras_luong.serving.formats import IdFormat
+from keras_luong.serving.signatures import Searcher, signatures
 
 
 def export_seq2seq(
@@ -20,6 +21,8 @@ def export_seq2seq(
     *,
     max_length: int = 100,
     source_vocabulary_size: int | None = None,
+    n_best: int | None = None,
+    sample: SamplingSearch | None = None,
     scores: Mapping[str, float] | None = None,
 ) -> None:
     """Exports a SavedModel that TF Serving loads as it is: ids in, ids out.
@@ -27,10 +30,12 @@ def export_seq2seq(
     Where the model has tokenizers, `Translator.export` exports it from text to text. What
     `Seq2Seq.export` of Keras exports is one forward pass of training, with no search.
 
-    The signature `ids`, which is `serving_default` too, takes `source_ids` int32 `(b, s)`: in each
+    The signature `serving_default`, which is `ids` too, takes `source_ids` int32 `(b, s)`: in each
     row the end id 3 last, padded with 0. It returns the best target: `target_ids` int32 `(b, t)`,
     padded with 0, `target_length`, `score`, `log_prob` and `truncated` `(b,)` and
-    `attention_scores` `(b, t, s)`. Lengths count the end id.
+    `attention_scores` `(b, t, s)`. Lengths count the end id. The others are those of
+    `Translator.export`, on ids: `light`, without attention scores; `n_best`, of a beam search, with
+    `alpha`; `score`, which takes `target_ids` as well; and `sample`, with `seed`.
 
     Nothing that is sent crashes it: a row ends at its first end id or 0, and is given an end id if
     it has none; an id that is negative or not in the vocabulary is read as the unknown id 1; a row
@@ -48,6 +53,9 @@ def export_seq2seq(
         max_length: The most ids of a source and of a target, the end not counted. A location score
             may allow the source fewer.
         source_vocabulary_size: Number of source ids. By default that of the encoder's embedding.
+        n_best: How many targets `n_best` returns; by default those of the search, or the whole beam
+            if that is one.
+        sample: What `sample` draws, if there shall be such a signature.
         scores: What the model reached, for `model_card.json`: `{"BLEU": 38.5}`.
 
     Raises:
@@ -72,8 +80,7 @@ def export_seq2seq(
         raise ValueError(f"model must be a Seq2Seq. Received: {model!r}")
     if max_length < 1:
         raise ValueError(f"max_length must be at least 1. Received: {max_length}")
-    search = search_of(search)
-    check_searches(search)
+    searcher = Searcher(model, search_of(search), max_length)
     sizes = source_vocabulary_size, embedded_ids(model.encoder)
     size = min((one for one in sizes if one is not None), default=0)
     if size <= END_ID:
@@ -82,10 +89,11 @@ def export_seq2seq(
             f"layer, and be greater than {END_ID}. Received: {source_vocabulary_size}, and the "
             f"encoder embeds {embedded_ids(model.encoder)} ids"
         )
-    ids = IdModel(model, size, source_limit(model, max_length), max_length)
-    signature = ids.signature(ids.finder(search))
-    signatures = {"serving_default": signature, "ids": signature}
-    export_saved_model(path, model, signatures, scores=scores, **ids.facts(search))
+    ids = IdFormat(size, model.vocabulary_size, source_limit(model, max_length), max_length)
+    named = signatures(searcher, searcher.shared(), ids, n_best, sample)
+    named["ids"] = named["serving_default"]
+    facts: dict[str, Any] = {**ids.sizes, "search": repr(searcher.search)}
+    export_saved_model(path, model, named, scores=scores, **facts)
 
 
 def embedded_ids(encoder: Any) -> int | None:

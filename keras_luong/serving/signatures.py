@@ -1,4 +1,4 @@
-"""The signatures of an export: graphs from text to text, and from ids to ids."""
+"""The signatures of an export: the same for texts and for ids."""
 
 import dataclasses
 from collections.abc import Callable
@@ -10,54 +10,32 @@ from keras_luong.ids import END_ID, START_ID
 from keras_luong.models import Seq2Seq
 from keras_luong.search import BeamSearch, SamplingSearch, Search, SearchResult
 from keras_luong.serving.export import Signature
-from keras_luong.serving.id_graph import read_ids, write_ids
-from keras_luong.serving.text_graph import (
-    read_source,
-    read_target,
-    write_n_best,
-    write_scores,
-    write_translations,
-)
-from keras_luong.text import SubwordTokenizer
+from keras_luong.serving.formats import Column, Format
+from keras_luong.serving.id_graph import best
 
 Tensor = Any
 
-_TEXTS = tf.TensorSpec((None,), tf.string)
 _IDS = tf.TensorSpec((None, None), tf.int32)
-_LIGHT = ("translation", "score", "log_prob")
+_ALPHA = Column("alpha", tf.TensorSpec((None,), tf.float32), 1.0)
+_SEED = Column("seed", tf.TensorSpec((None,), tf.int32), 0)
 # A power that float32 bears for any length.
 _MAX_ALPHA = 10.0
-# Tokens of the request that warms a signature up.
-_WARM_UP_LENGTH = 12
+# What says something of the source has no axis of several hypotheses.
+_OF_SOURCE = ("source_tokens", "source_length")
 
 
-class IdModel(NamedTuple):
-    """What a model does to ids, in the TensorFlow graph.
+class Searcher(NamedTuple):
+    """A model with the search that an export is made for.
 
     Attributes:
         model: The model.
-        source_vocabulary_size: Ids outside it are read as the unknown id.
-        source_limit: The most ids of a source, the end not counted.
+        search: The search.
         max_length: The most ids of a target, the end not counted.
     """
 
     model: Seq2Seq
-    source_vocabulary_size: int
-    source_limit: int
+    search: Search
     max_length: int
-
-    def signature(self, find: Callable[[Tensor], SearchResult]) -> Signature:
-        """From `source_ids` to the best `target_ids`, as `export_seq2seq` describes it."""
-
-        def ids(source_ids: Tensor) -> dict[str, Tensor]:
-            source, truncated = read_ids(source_ids, self.source_vocabulary_size, self.source_limit)
-            return write_ids(source, find(source)) | {"truncated": truncated}
-
-        return Signature(ids, {"source_ids": _IDS}, {"source_ids": [self.some_ids]})
-
-    def finder(self, search: Search) -> Callable[[Tensor], SearchResult]:
-        """A search that is traced once and stands once in an export, whatever calls it."""
-        return tf.function(lambda source: self.run(source, search), input_signature=[_IDS])
 
     def run(self, source: Tensor, search: Search, **options: Any) -> SearchResult:
         """What a search makes of ids that have been read."""
@@ -65,108 +43,96 @@ class IdModel(NamedTuple):
             source, search, self.max_length + 1, START_ID, END_ID, shrinks=True, **options
         )
 
-    def facts(self, search: Search) -> dict[str, Any]:
-        """What the card of an export says of it."""
-        target = self.model.vocabulary_size
-        return {
-            "vocabulary_sizes": {"source": self.source_vocabulary_size, "target": target},
-            "max_lengths": {"source": self.source_limit, "target": self.max_length},
-            "search": repr(search),
-        }
-
-    @property
-    def some_ids(self) -> list[int]:
-        """A source that a warm-up may take."""
-        first = END_ID + 1
-        some = range(first, min(first + _WARM_UP_LENGTH, self.source_vocabulary_size))
-        return [*some[: self.source_limit], END_ID]
+    def shared(self) -> Callable[[Tensor], SearchResult]:
+        """The search traced once, to stand once in an export, whatever calls it."""
+        return tf.function(lambda source: self.run(source, self.search), input_signature=[_IDS])
 
 
-class TextModel(NamedTuple):
-    """What a translator does to texts, in the TensorFlow graph.
+def default_signature(find: Callable[[Tensor], SearchResult], form: Format) -> Signature:
+    """The best translation, with all that is to be said of it.
 
-    Attributes:
-        ids: The model.
-        source_tokenizer: Of what is read.
-        target_tokenizer: Of what is written.
+    Args:
+        find: What `Searcher.shared` returns.
+        form: Of what is sent and returned.
     """
 
-    ids: IdModel
-    source_tokenizer: SubwordTokenizer
-    target_tokenizer: SubwordTokenizer
+    def default(column: Tensor) -> dict[str, Tensor]:
+        source, truncated = form.read_source(column)
+        return write_best(form, source, find(source)) | {"truncated": truncated}
 
-    def signatures(
-        self, search: Search, n_best: int | None, sample: SamplingSearch | None
-    ) -> dict[str, Signature]:
-        """The signatures that `Translator.export` describes.
+    return _signature(default, form.source)
 
-        Raises:
-            ValueError: For searches that cannot be exported.
-        """
-        check_searches(search, n_best, sample)
-        find = self.ids.finder(search)
 
-        def serving_default(texts: Tensor) -> dict[str, Tensor]:
-            source, truncated = self._read(texts)
-            outputs = write_translations(*self._tokenizers, source, find(source))
-            return outputs | {"truncated": truncated}
+def signatures(
+    searcher: Searcher,
+    find: Callable[[Tensor], SearchResult],
+    form: Format,
+    n_best: int | None = None,
+    sample: SamplingSearch | None = None,
+) -> dict[str, Signature]:
+    """The signatures that `Translator.export` describes, by name.
 
-        def light(texts: Tensor) -> dict[str, Tensor]:
-            source, truncated = self._read(texts)
-            result = self.ids.run(source, search, keeps_attention=False)
-            outputs = write_translations(*self._tokenizers, source, result)
-            return {name: outputs[name] for name in _LIGHT} | {"truncated": truncated}
+    Args:
+        searcher: The model and its search.
+        find: What its `shared` returned.
+        form: Of what is sent and returned.
+        n_best: How many translations `n_best` returns.
+        sample: What `sample` draws, if there is to be such a signature.
 
-        def several(texts: Tensor, alphas: Tensor) -> dict[str, Tensor]:
-            # Of NaN no comparison holds.
-            alphas = tf.minimum(tf.where(alphas > 0, alphas, 0.0), _MAX_ALPHA)
-            return listed(texts, _several(search, n_best), alpha=alphas)
+    Raises:
+        ValueError: For searches that cannot be exported.
+    """
+    model, search, max_length = searcher
+    check_searches(search, n_best, sample)
 
-        def drawn(texts: Tensor, seeds: Tensor) -> dict[str, Tensor]:
-            return listed(texts, sample, seed=seeds)
+    def light(column: Tensor) -> dict[str, Tensor]:
+        source, truncated = form.read_source(column)
+        outputs = write_best(form, source, searcher.run(source, search, keeps_attention=False))
+        return {name: outputs[name] for name in form.light} | {"truncated": truncated}
 
-        def listed(texts: Tensor, search: Any, **options: Tensor) -> dict[str, Tensor]:
-            source, truncated = self._read(texts)
-            result = self.ids.run(source, search, **options)
-            return write_n_best(*self._tokenizers, source, result) | {"truncated": truncated}
+    def several(column: Tensor, alphas: Tensor) -> dict[str, Tensor]:
+        # Of NaN no comparison holds.
+        alphas = tf.minimum(tf.where(alphas > 0, alphas, 0.0), _MAX_ALPHA)
+        return listed(column, _several(search, n_best), alpha=alphas)
 
-        def score(texts: Tensor, target_texts: Tensor) -> dict[str, Tensor]:
-            source, truncated = self._read(texts)
-            target_in, target, target_truncated = read_target(
-                self.target_tokenizer, target_texts, self.ids.max_length
-            )
-            scored = self.ids.model.score(source, target_in, target)
-            outputs = write_scores(*self._tokenizers, source, target, scored)
-            return outputs | {"truncated": truncated, "target_truncated": target_truncated}
+    def drawn(column: Tensor, seeds: Tensor) -> dict[str, Tensor]:
+        return listed(column, sample, seed=seeds)
 
-        text, one = {"text": _TEXTS}, {"text": [self._some_text(self.source_tokenizer)]}
-        target = {"target_text": [self._some_text(self.target_tokenizer)]}
-        signatures = {
-            "serving_default": Signature(serving_default, text, one),
-            "light": Signature(light, text, one),
-            "score": Signature(score, {**text, "target_text": _TEXTS}, one | target),
-            "ids": self.ids.signature(find),
-        }
-        if isinstance(search, BeamSearch):
-            inputs = {**text, "alpha": tf.TensorSpec((None,), tf.float32)}
-            signatures["n_best"] = Signature(several, inputs, {**one, "alpha": [1.0]})
-        if sample is not None:
-            inputs = {**text, "seed": tf.TensorSpec((None,), tf.int32)}
-            signatures["sample"] = Signature(drawn, inputs, {**one, "seed": [0]})
-        return signatures
+    def listed(column: Tensor, search: Any, **options: Tensor) -> dict[str, Tensor]:
+        source, truncated = form.read_source(column)
+        result = searcher.run(source, search, **options)
+        return form.write_n_best(source, result) | {"truncated": truncated}
 
-    @property
-    def _tokenizers(self) -> tuple[SubwordTokenizer, SubwordTokenizer]:
-        return self.source_tokenizer, self.target_tokenizer
+    def score(column: Tensor, target_column: Tensor) -> dict[str, Tensor]:
+        source, truncated = form.read_source(column)
+        target_in, target, target_truncated = form.read_target(target_column)
+        outputs = form.write_scores(source, target, model.score(source, target_in, target))
+        return outputs | {"truncated": truncated, "target_truncated": target_truncated}
 
-    def _read(self, texts: Tensor) -> tuple[Tensor, Tensor]:
-        return read_source(self.source_tokenizer, texts, self.ids.source_limit)
+    found = {
+        "serving_default": default_signature(find, form),
+        "light": _signature(light, form.source),
+        "score": _signature(score, form.source, form.target),
+    }
+    if isinstance(search, BeamSearch):
+        found["n_best"] = _signature(several, form.source, _ALPHA)
+    if sample is not None:
+        found["sample"] = _signature(drawn, form.source, _SEED)
+    return found
 
-    @staticmethod
-    def _some_text(tokenizer: SubwordTokenizer) -> str:
-        """The first subwords of a vocabulary, which are its most frequent ones."""
-        ids = range(END_ID + 1, min(END_ID + 1 + _WARM_UP_LENGTH, tokenizer.vocabulary_size))
-        return tokenizer.detokenize([[*ids]]).numpy()[0].decode()
+
+def write_best(form: Format, source: Tensor, result: SearchResult) -> dict[str, Tensor]:
+    """What `form.write_n_best` says of the first hypotheses, without the axis of several."""
+    outputs = form.write_n_best(source, best(result))
+    return {
+        name: output if name in _OF_SOURCE else tf.squeeze(output, axis=1)
+        for name, output in outputs.items()
+    }
+
+
+def _signature(function: Callable[..., dict[str, Tensor]], *columns: Column) -> Signature:
+    inputs = {column.name: column.spec for column in columns}
+    return Signature(function, inputs, {column.name: [column.example] for column in columns})
 
 
 def _several(search: Any, n_best: int | None) -> BeamSearch:

@@ -9,10 +9,14 @@ import tensorflow as tf
 
 from keras_luong.ids import END_ID, PADDING_ID, START_ID
 from keras_luong.search import SearchResult
-from keras_luong.serving.id_graph import best, trimmed
+from keras_luong.serving.id_graph import lengths_of, scored_ids, trimmed
 from keras_luong.text import SubwordTokenizer
 
 Tensor = Any
+
+# A subword has 16 characters at most, as SentencePiece makes them; the rest is for runs of spaces
+# and of unknown characters, each of which is one subword or none.
+_CHARACTERS_A_SUBWORD = 64
 
 
 def source_ids(tokenizer: SubwordTokenizer, texts: Tensor, max_length: int) -> tf.RaggedTensor:
@@ -26,10 +30,15 @@ def source_ids(tokenizer: SubwordTokenizer, texts: Tensor, max_length: int) -> t
 def read_source(
     tokenizer: SubwordTokenizer, texts: Tensor, max_length: int
 ) -> tuple[Tensor, Tensor]:
-    """`source_ids` as a dense `(b, s)`, padded with 0; and whether a text was cut, `(b,)`."""
+    """`source_ids` as a dense `(b, s)`, padded with 0; and whether a text was cut, `(b,)`.
+
+    What a text of `max_length` subwords never has, more than 64 characters for each, is not even
+    read: the work is bounded, whatever is sent.
+    """
+    texts, shortened = _shortened(texts, max_length)
     tokens = tokenizer.tokenize(texts)
     source = _ended(tokens[:, :max_length]).to_tensor(PADDING_ID)
-    return source, tokens.row_lengths() > max_length
+    return source, shortened | (tokens.row_lengths() > max_length)
 
 
 def read_target(
@@ -38,43 +47,20 @@ def read_target(
     """Turns target texts `(b,)` into what forced decoding takes.
 
     A text keeps what a search would have written of it: at most `max_length + 1` tokens, the end
-    token among them. So one of more subwords is cut there, and has no end token.
+    token among them. So one of more subwords is cut there, and has no end token. As in
+    `read_source`, no more than 64 characters a subword are read.
 
     Returns:
         `(target_in, target_out, truncated)`: `[start] + tokens` without the last one and
         `tokens + [end]`, both `(b, t)`, padded with 0; and whether a text was cut, `(b,)`.
     """
+    texts, shortened = _shortened(texts, max_length + 1)
     tokens = tokenizer.tokenize(texts)
     target_out = _ended(tokens)[:, : max_length + 1]
     start = tf.fill([target_out.nrows(), 1], tf.cast(START_ID, target_out.dtype))
     target_in = tf.concat([start, target_out[:, :-1]], axis=1)
-    truncated = tokens.row_lengths() > max_length
+    truncated = shortened | (tokens.row_lengths() > max_length)
     return target_in.to_tensor(PADDING_ID), target_out.to_tensor(PADDING_ID), truncated
-
-
-def write_translations(
-    source_tokenizer: SubwordTokenizer,
-    target_tokenizer: SubwordTokenizer,
-    source: Tensor,
-    result: SearchResult,
-) -> dict[str, Tensor]:
-    """Turns the best hypotheses into text.
-
-    Args:
-        source_tokenizer: Of the source ids.
-        target_tokenizer: Of the generated ids.
-        source: int32 `(b, s)`.
-        result: Of a search on `source`.
-
-    Returns:
-        What `write_n_best` returns, without the axis n.
-    """
-    outputs = write_n_best(source_tokenizer, target_tokenizer, source, best(result))
-    of_source = ("source_tokens", "source_length")
-    return {
-        name: output if name in of_source else tf.squeeze(output, axis=1)
-        for name, output in outputs.items()
-    }
 
 
 def write_n_best(
@@ -107,7 +93,7 @@ def write_n_best(
         "translation": tf.reshape(texts, places),
         "source_tokens": source_tokenizer.pieces(source),
         "target_tokens": target_tokenizer.pieces(ids),
-        "source_length": tf.math.count_nonzero(source, axis=1, dtype=tf.int32),
+        "source_length": lengths_of(source),
     }
 
 
@@ -120,7 +106,7 @@ def write_scores(
 ) -> dict[str, Tensor]:
     """Names the subwords of target texts that were scored.
 
-    As in `write_n_best`, what belongs to a source without text has length 0 and log-probability 0.
+    What belongs to a source without text has length 0 and log-probability 0: see `scored_ids`.
 
     Args:
         source_tokenizer: Of the source ids.
@@ -134,22 +120,22 @@ def write_scores(
         `source_tokens` `(b, s)`, `target_tokens` `(b, t)`, `source_length` `(b,)`,
         `target_length` `(b,)`: dense, with batch first.
     """
-    source_length = tf.math.count_nonzero(source, axis=1, dtype=tf.int32)
-    target = tf.where(source_length[:, None] > 1, target, PADDING_ID)
-    target_length = tf.math.count_nonzero(target, axis=1, dtype=tf.int32)
-    longest = tf.reduce_max(target_length)
-    kept = tf.sequence_mask(target_length, longest)
-    token_log_probs = tf.cast(scored.token_log_probs[:, :longest], tf.float32)
-    attention_scores = tf.cast(scored.attention_scores[:, :longest], tf.float32)
-    return {
-        "log_prob": tf.where(target_length > 0, tf.cast(scored.log_probs, tf.float32), 0.0),
-        "token_log_probs": tf.where(kept, token_log_probs, 0.0),
-        "attention_scores": tf.where(kept[..., None], attention_scores, 0.0),
+    outputs = scored_ids(source, target, scored)
+    ids = outputs.pop("target_ids")
+    return outputs | {
         "source_tokens": source_tokenizer.pieces(source),
-        "target_tokens": target_tokenizer.pieces(target[:, :longest]),
-        "source_length": source_length,
-        "target_length": target_length,
+        "target_tokens": target_tokenizer.pieces(ids),
+        "source_length": lengths_of(source),
     }
+
+
+def _shortened(texts: Tensor, max_length: int) -> tuple[Tensor, Tensor]:
+    """The beginnings of texts, and whether that is not all of them, `(b,)`."""
+    limit = _CHARACTERS_A_SUBWORD * max_length
+    # Bytes first, four for the longest character, so that no character is cut in two: of bytes
+    # that are none, a character may have any number.
+    start = tf.strings.substr(tf.strings.substr(texts, 0, 4 * limit), 0, limit, unit="UTF8_CHAR")
+    return start, tf.strings.length(start) < tf.strings.length(texts)
 
 
 def _ended(ids: tf.RaggedTensor) -> tf.RaggedTensor:

@@ -18,9 +18,10 @@ from keras_luong.models.compiled import Argument, CompiledFunctions
 from keras_luong.search import SamplingSearch, Search, SearchResult, Shortlist, search_of
 from keras_luong.serving.batching import by_length, check_verbose, with_progress
 from keras_luong.serving.export import export_saved_model
+from keras_luong.serving.formats import IdFormat, TextFormat
 from keras_luong.serving.model_card import hashes
 from keras_luong.serving.seq2seq_export import embedded_ids, source_limit
-from keras_luong.serving.signatures import IdModel, TextModel
+from keras_luong.serving.signatures import Searcher, default_signature, signatures
 from keras_luong.serving.target_texts import constraint_ids, prefix_ids
 from keras_luong.serving.text_graph import (
     read_source,
@@ -521,12 +522,15 @@ class Translator:
                 exported, or the model cannot be served.
         """
         tokenizers = self.source_tokenizer, self.target_tokenizer
-        size = self.source_tokenizer.vocabulary_size
-        ids = IdModel(self.model, size, self._source_limit, self.max_length)
-        search = search_of(search)
-        signatures = TextModel(ids, *tokenizers).signatures(search, n_best, sample)
-        facts = {**ids.facts(search), "training_data": self.training_data}
-        export_saved_model(path, self.model, signatures, tokenizers, scores=scores, **facts)
+        limits = self._source_limit, self.max_length
+        source_size, target_size = (one.vocabulary_size for one in tokenizers)
+        ids = IdFormat(source_size, target_size, *limits)
+        searcher = Searcher(self.model, search_of(search), self.max_length)
+        find = searcher.shared()
+        named = signatures(searcher, find, TextFormat(*tokenizers, *limits), n_best, sample)
+        named["ids"] = default_signature(find, ids)
+        facts = {**ids.sizes, "search": repr(searcher.search), "training_data": self.training_data}
+        export_saved_model(path, self.model, named, tokenizers, scores=scores, **facts)
 
     @property
     def _source_limit(self) -> int:

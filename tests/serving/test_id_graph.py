@@ -4,11 +4,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_luong.ids import END_ID, UNKNOWN_ID
+from keras_luong.ids import END_ID, START_ID, UNKNOWN_ID
+from keras_luong.models import ScoredTarget
 from keras_luong.search import SearchResult
-from keras_luong.serving.id_graph import read_ids, trimmed, write_ids
+from keras_luong.serving.formats import IdFormat
+from keras_luong.serving.id_graph import read_ids, read_target_ids, scored_ids, trimmed
+from keras_luong.serving.signatures import write_best
 
 SIZE, LIMIT = 9, 4
+IDS = IdFormat(SIZE, SIZE, LIMIT, LIMIT)
 
 
 def read(rows, limit=LIMIT):
@@ -107,7 +111,7 @@ def test_what_lies_beyond_the_ends_is_nothing():
 
 
 def test_the_best_alone():
-    outputs = write_ids(*found())
+    outputs = write_best(IDS, *found())
     several = trimmed(*found())
     assert set(outputs) == set(several)
     for name, output in outputs.items():
@@ -115,6 +119,58 @@ def test_the_best_alone():
 
 
 def test_a_search_that_kept_no_attention():
-    assert set(write_ids(*found(attention=False))) == {
+    assert set(write_best(IDS, *found(attention=False))) == {
         *("target_ids", "target_length", "score", "log_prob")
+    }
+
+
+# Given targets
+
+
+def read_target(rows, limit=LIMIT):
+    parts = read_target_ids(tf.constant(rows, tf.int32), SIZE, limit)
+    return tuple(part.numpy().tolist() for part in parts)
+
+
+def test_target_ids_begin_with_the_start_and_end_with_the_end():
+    target_in, target_out, truncated = read_target(
+        [[5, 6, END_ID, 7, 7], [7, 0, 0, 0, 0], [0] * 5, [-4, 8, SIZE, 8, END_ID]]
+    )
+    assert target_in == [
+        [START_ID, 5, 6, 0, 0],
+        [START_ID, 7, 0, 0, 0],
+        [START_ID, 0, 0, 0, 0],
+        [START_ID, UNKNOWN_ID, 8, UNKNOWN_ID, 8],
+    ]
+    assert target_out == [
+        [5, 6, END_ID, 0, 0],
+        [7, END_ID, 0, 0, 0],
+        [END_ID, 0, 0, 0, 0],
+        [UNKNOWN_ID, 8, UNKNOWN_ID, 8, END_ID],
+    ]
+    assert truncated == [False] * 4
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 4])
+def test_a_long_target_is_cut_as_a_search_would_have_to(length):
+    target_in, target_out, truncated = read_target([[5, 6, 7, END_ID]], length)
+    whole = [5, 6, 7, END_ID]
+    assert target_out == [whole[: length + 1]] and truncated == [length < 3]
+    assert target_in == [[START_ID, *whole[: len(target_out[0]) - 1]]]
+
+
+def test_scores_of_given_targets_have_nothing_beyond_the_ends():
+    source = tf.constant([[5, END_ID], [END_ID, 0], [6, END_ID]])
+    target = tf.constant([[4, END_ID, 0, 0], [4, 4, 4, END_ID], [6, 7, END_ID, 0]])
+    token_log_probs = -tf.ones((3, 4))
+    scored = ScoredTarget(tf.constant([-2.0, -4.0, -3.0]), token_log_probs, tf.ones((3, 4, 2)))
+    outputs = {
+        name: one.numpy().tolist() for name, one in scored_ids(source, target, scored).items()
+    }
+    assert outputs == {
+        "target_ids": [[4, END_ID, 0], [0, 0, 0], [6, 7, END_ID]],
+        "target_length": [2, 0, 3],
+        "log_prob": [-2, 0, -3],
+        "token_log_probs": [[-1, -1, 0], [0, 0, 0], [-1, -1, -1]],
+        "attention_scores": [[[1, 1], [1, 1], [0, 0]], [[0, 0]] * 3, [[1, 1]] * 3],
     }

@@ -1,5 +1,6 @@
 """A model without tokenizers, exported on ids, in TF Serving's own loader."""
 
+import dataclasses
 import json
 
 import keras
@@ -11,6 +12,7 @@ from keras_luong import (
     AttentionDecoderCell,
     BeamSearch,
     LuongAttention,
+    SamplingSearch,
     Seq2Seq,
     export_seq2seq,
     luong_seq2seq,
@@ -53,6 +55,50 @@ def test_what_it_says_is_what_the_model_generates(tmp_path, cpp_runner):
     assert card["vocabulary_sizes"] == {"source": SOURCES, "target": TARGETS}
     assert card["max_lengths"] == {"source": LIMIT, "target": LIMIT}
     assert card["scores"] == {"BLEU": 1.5} and card["parameters"] == model.count_params()
+
+
+def test_all_signatures_on_ids(tmp_path, cpp_runner):
+    """Lists, scores and samples, each as the model says it to Python."""
+    model = model_of()
+    sample = SamplingSearch(num_samples=2)
+    export_seq2seq(model, tmp_path / "1", SEARCH, n_best=2, sample=sample, max_length=LIMIT)
+
+    def reply(name, **columns):
+        return cpp_loader.run(cpp_runner, tmp_path / "1", [columns], signature=name)[0]
+
+    rows = [[5, 9, 3, 0], [8, 7, 6, 3], [3, 0, 0, 0]]
+    best, light = reply("serving_default", source_ids=rows), reply("light", source_ids=rows)
+    assert set(light) == {"target_ids", "target_length", "score", "log_prob", "truncated"}
+    for name, array in light.items():
+        np.testing.assert_allclose(array, best[name], rtol=0, atol=1e-5)
+
+    alphas = [0.0, 3.0, 0.4]
+    several = reply("n_best", source_ids=rows, alpha=alphas)
+    for row, alpha in enumerate(alphas[:2]):
+        search = dataclasses.replace(SEARCH, n_best=2, alpha=alpha)
+        source = np.array([[one for one in rows[row] if one]])
+        expected = model.generate(source, search, max_length=LIMIT + 1)
+        np.testing.assert_allclose(several["score"][row], expected.scores[0], atol=1e-5)
+        for place, length in enumerate(several["target_length"][row]):
+            got = several["target_ids"][row, place, :length].tolist()
+            assert got == expected.ids[0, place, :length].numpy().tolist()
+    assert several["target_length"][2].tolist() == [0, 0]
+
+    # What a beam found is worth as much when it is given.
+    scored = reply("score", source_ids=rows, target_ids=best["target_ids"].tolist())
+    np.testing.assert_allclose(scored["log_prob"], best["log_prob"], rtol=0, atol=1e-5)
+    sums = scored["token_log_probs"].sum(axis=1)
+    np.testing.assert_allclose(sums, scored["log_prob"], rtol=0, atol=1e-5)
+    assert scored["log_prob"][0] < 0 and scored["target_length"][2] == 0
+    np.testing.assert_array_equal(scored["target_ids"], best["target_ids"])
+    cut = reply("score", source_ids=rows[:1], target_ids=[[5] * (LIMIT + 1)])
+    assert cut["target_truncated"].tolist() == [True]
+
+    drawn = reply("sample", source_ids=rows[:2], seed=[4, 4])
+    for row in range(2):
+        source = np.array([[one for one in rows[row] if one]])
+        expected = model.generate(source, sample, max_length=LIMIT + 1, seed=[4])
+        np.testing.assert_allclose(drawn["log_prob"][row], expected.log_probs[0], atol=1e-5)
 
 
 def test_a_location_score_reads_less(tmp_path, cpp_runner):

@@ -7,12 +7,14 @@ import tensorflow as tf
 from keras_luong.ids import END_ID, START_ID, UNKNOWN_ID
 from keras_luong.models.seq2seq import ScoredTarget
 from keras_luong.search import SearchResult
+from keras_luong.serving.formats import TextFormat
+from keras_luong.serving.signatures import write_best
 from keras_luong.serving.text_graph import (
+    _shortened,
     read_source,
     read_target,
     write_n_best,
     write_scores,
-    write_translations,
 )
 from keras_luong.text import SubwordTokenizer
 
@@ -54,6 +56,24 @@ def test_rows_of_nothing_hold_the_end_alone(letters):
     source, truncated = read_source(letters, tf.constant(["", "  "]), 5)
     assert source.numpy().tolist() == [[END_ID]] * 2
     assert truncated.numpy().tolist() == [False] * 2
+
+
+def test_what_no_text_of_so_many_subwords_has_is_not_read(letters):
+    space, a, _, c = ids_of(letters, "▁abc")
+    limit = 64 * 3
+    spaces = " " * (limit - 1)
+    texts = ["a" + spaces, "a" + spaces + "c", "a" + spaces[1:] + "c", b"\x80" * 9999, "ä" * 9999]
+    source, truncated = read_source(letters, tf.constant(texts), 3)
+    assert source.numpy().tolist()[:3] == [
+        [space, a, END_ID, 0],
+        [space, a, END_ID, 0],
+        [space, a, space, END_ID],
+    ]
+    assert truncated.numpy().tolist() == [False, True, True, True, True]
+    # The character at the edge is whole, however many bytes it has.
+    edge = "a" * (limit - 1) + "犬" * 2
+    (text,), (cut,) = (one.numpy() for one in _shortened(tf.constant([edge]), 3))
+    assert text.decode() == edge[:limit] and cut
 
 
 STEPS, SOURCE = 5, 4
@@ -110,6 +130,10 @@ def expected_outputs(result):
     }
 
 
+def form_of(source_tokenizer, target_tokenizer=None):
+    return TextFormat(source_tokenizer, target_tokenizer or source_tokenizer, 9, 9)
+
+
 def plain(outputs):
     values = {name: output.numpy().tolist() for name, output in outputs.items()}
     for name in ("source_tokens", "target_tokens"):
@@ -119,7 +143,7 @@ def plain(outputs):
 
 def test_the_best_hypotheses_become_text(letters):
     source, result = hypotheses(letters)
-    outputs = write_translations(letters, letters, source, result)
+    outputs = write_best(form_of(letters), source, result)
     assert plain(outputs) == expected_outputs(result)
     dtypes = {name: output.dtype.name for name, output in outputs.items()}
     assert dtypes == {
@@ -143,7 +167,7 @@ def test_in_a_graph_of_unknown_sizes_it_is_the_same(letters):
 
     @tf.function(input_signature=[spec(source), SearchResult(*map(spec, result))])
     def write(source, result):
-        return write_translations(letters, letters, source, result)
+        return write_best(form_of(letters), source, result)
 
     assert plain(write(source, result)) == expected_outputs(result)
 
@@ -152,7 +176,7 @@ def test_as_long_as_the_longest_translation_of_the_batch(letters):
     source, result = hypotheses(letters)
     rows = [0, 2, 3]  # without the one that runs out of steps; the noise does not count
     result = SearchResult(*(field[rows] for field in result))
-    outputs = write_translations(letters, letters, tf.gather(source, rows), result)
+    outputs = write_best(form_of(letters), tf.gather(source, rows), result)
     assert outputs["target_tokens"].shape == (3, 3)
     assert outputs["attention_scores"].shape == (3, 3, SOURCE)
 
@@ -160,7 +184,7 @@ def test_as_long_as_the_longest_translation_of_the_batch(letters):
 def test_a_batch_without_text_has_no_steps(letters):
     source, result = hypotheses(letters)
     result = SearchResult(*(field[2:3] for field in result))
-    outputs = write_translations(letters, letters, source[2:3], result)
+    outputs = write_best(form_of(letters), source[2:3], result)
     assert outputs["translation"].numpy().tolist() == [b""]
     assert outputs["score"].numpy().tolist() == [0.0]
     assert outputs["target_tokens"].shape == (1, 0)
@@ -174,7 +198,7 @@ def test_scores_are_served_as_float32(letters, dtype):
         scores=tf.cast(result.scores, dtype),
         attention_scores=tf.cast(result.attention_scores, dtype),
     )
-    outputs = write_translations(letters, letters, source, result)
+    outputs = write_best(form_of(letters), source, result)
     assert outputs["score"].dtype == outputs["attention_scores"].dtype == tf.float32
     assert outputs["score"].numpy().tolist() == [-1.0, -2.0, 0.0, -4.0]
 
@@ -182,7 +206,7 @@ def test_scores_are_served_as_float32(letters, dtype):
 def test_each_side_is_named_by_its_own_tokenizer(letters):
     others = SubwordTokenizer.train(["z y", "z x", "zy z", "xz z"], 8, model_type="char")
     source, result = hypotheses(letters)
-    outputs = plain(write_translations(letters, others, source, result))
+    outputs = plain(write_best(form_of(letters, others), source, result))
     names = dict(zip(ids_of(letters, "▁abc"), "▁abc", strict=True))
     there = {id: others.pieces([id]).numpy()[0].decode() for id in names}
     assert set(there.values()) == set("▁xyz")
@@ -229,7 +253,7 @@ def test_all_hypotheses_become_text_and_empty_slots_nothing(letters):
 def test_the_first_of_them_is_the_best(letters):
     source, result = hypotheses(letters)
     several = write_n_best(letters, letters, source, result)
-    best = write_translations(letters, letters, source, result)
+    best = write_best(form_of(letters), source, result)
     for name, output in best.items():
         first = several[name] if name.startswith("source") else several[name][:, 0]
         assert first.numpy().tolist() == output.numpy().tolist(), name
