@@ -69,7 +69,12 @@ def train(cell: Cell, options: argparse.Namespace, folder: Path, tokenizer: Path
     }
     command = [sys.executable, "-m", "benchmarks.table4.train", json.dumps(settings)]
     environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
-    return subprocess.run(command, cwd=ROOT, env=environment).returncode == 0
+    process = subprocess.Popen(command, cwd=ROOT, env=environment)
+    try:
+        return process.wait() == 0
+    except KeyboardInterrupt:
+        process.wait()  # it got the same Ctrl-C, and saves where it is
+        raise
 
 
 def joey_result(folder: Path, options: argparse.Namespace, tokenizer: Path) -> dict | None:
@@ -84,8 +89,10 @@ def joey_result(folder: Path, options: argparse.Namespace, tokenizer: Path) -> d
 
 def write(done: list[dict], beside: dict | None, path: Path) -> None:
     if done:
-        tables.write({"table4": report.table(done, beside)}, path)
-        report.plot(done, path.with_suffix(".svg"))
+        picture = path.with_suffix(".svg")
+        report.plot(done, picture)
+        text = report.table(done, beside)
+        tables.write({"table4": f"{text}\n\n![Both over time]({picture.name})"}, path)
 
 
 def main() -> None:

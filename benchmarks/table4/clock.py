@@ -18,7 +18,7 @@ class Clock:
 
     A step that takes more than 10 times the usual one, which is the median of the last 50, counts
     as a usual one: it compiled. (The longest batches take about 5 times the usual.) The first 50
-    steps, in which most of it happens, count as their median each.
+    steps of a process, in which most of it happens, count as their median each.
     """
 
     def __init__(self) -> None:

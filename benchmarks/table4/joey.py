@@ -58,8 +58,11 @@ def _config(data: str, folder: Path, tokenizer: Path, updates: int) -> Path:
     config = joey_config(
         folder, units=UNITS, layers=1, max_length=MAX_LENGTH, dropout=DROPOUT, seed=multi30k.SEED
     )
-    config["training"]["updates"] = updates
-    config["training"]["validation_freq"] = min(config["training"]["validation_freq"], updates)
+    training = config["training"]
+    training["updates"] = updates
+    # Joey asks that the one be smaller than the other.
+    training["validation_freq"] = min(training["validation_freq"], updates)
+    training["logging_freq"] = min(training["logging_freq"], updates // 2)
     path.write_text(json.dumps(config, indent=1), encoding="utf-8")
     return path
 

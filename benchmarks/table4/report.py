@@ -49,7 +49,7 @@ def _beside_joey(results: list[dict], joey: dict) -> str:
         if Cell(**result["cell"]) == HEADLINE:
             tested = [row for row in result["rows"] if "test" in row]
             rows += [_read_row("ours", tested, UPDATES, row["test"]) for row in tested]
-    heads = "after | updates | BLEU, validation, greedy | BLEU, test, greedy | BLEU, test, beam 5"
+    heads = "model | updates | BLEU, validation, greedy | BLEU, test, greedy | BLEU, test, beam 5"
     return f"Beside {joey['versions']}, seed 1:\n\n{_rows(heads, rows)}"
 
 

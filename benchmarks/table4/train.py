@@ -63,6 +63,7 @@ def compiled_model(cell: Cell, vocabulary_size: int) -> keras.Model:
 
 def train(cell: Cell, data: str, minutes: float, folder: Path, tokenizer: Path) -> dict:
     """What the cell came to."""
+    commit = kept.commit()  # not what stands there when it is done
     keras.utils.set_random_seed(cell.seed)
     pairs, valid, test = (
         read_pairs(*multi30k.files(data, name)) for name in ("train", "val", "test_2016_flickr")
@@ -103,7 +104,7 @@ def train(cell: Cell, data: str, minutes: float, folder: Path, tokenizer: Path) 
         "test": test_scores(translator, test),
         "signature": str(_signature()),
         "date": datetime.date.today().isoformat(),
-        "commit": kept.commit(),
+        "commit": commit,
         "machine": kept.machine(),
         "versions": f"TensorFlow {tf.__version__}, Keras {keras.__version__}",
     }
