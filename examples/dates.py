@@ -144,6 +144,7 @@ def main() -> None:
         seed=options.seed,
         log_dir=options.logs,
         alignment_texts=SAMPLES[:3],
+        sample_pairs=[(pair.source, pair.target) for pair in held_out[:10]],
         verbose=1,
     )
     print(f"Trained in {time.perf_counter() - start:.0f} s.")

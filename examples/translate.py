@@ -132,6 +132,7 @@ def main() -> None:
         checkpoint_dir=options.work / "checkpoints",
         log_dir=options.work / "logs",
         alignment_texts=[source for source, _ in (valid or train)[:4]],
+        sample_pairs=(valid or train)[:10],
     )
     seconds = time.perf_counter() - start
     tokens = sum(map(len, tokenizer.tokenize([target for _, target in train]).to_list()))

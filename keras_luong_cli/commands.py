@@ -65,6 +65,7 @@ def train(options: argparse.Namespace) -> int:
         checkpoint_dir=work / "checkpoints",
         log_dir=work / "logs",
         alignment_texts=[source for source, _ in (valid or pairs)[:4]],
+        sample_pairs=(valid or pairs)[:10],
     )
     translator.save(options.out)
     print(options.out)

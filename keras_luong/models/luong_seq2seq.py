@@ -21,6 +21,8 @@ def luong_seq2seq(
     bidirectional: bool = True,
     residual: bool = False,
     score_mode: str = "general",
+    window: str = "global",
+    window_size: float | None = None,
     max_source_length: int | None = None,
     input_feeding: bool = True,
     tie_embeddings: bool = True,
@@ -43,6 +45,8 @@ def luong_seq2seq(
         bidirectional: Whether the encoder reads both ways.
         residual: Whether layers of the encoder after the first add their input to their output.
         score_mode: The score of `LuongAttention`.
+        window: `"global"`, `"local_m"` or `"local_p"`, as in `LuongAttention`.
+        window_size: For the local windows, as in `LuongAttention`.
         max_source_length: For `score_mode="location"`.
         input_feeding: Whether the attention vector is part of the decoder's next input.
         tie_embeddings: Whether the vocabulary product uses the target embedding; `embedding_dim`
@@ -58,8 +62,8 @@ def luong_seq2seq(
         An uncompiled `Seq2Seq`.
 
     Raises:
-        ValueError: For an unknown cell, an odd `units` with a bidirectional encoder, and tied
-            embeddings of another depth than `units`.
+        ValueError: For an unknown cell, an odd `units` with a bidirectional encoder, tied
+            embeddings of another depth than `units`, and what `LuongAttention` refuses.
 
     Example:
 
@@ -89,7 +93,12 @@ def luong_seq2seq(
         dropout=dropout,
         word_dropout=word_dropout,
     )
-    attention = LuongAttention(score_mode, max_source_length=max_source_length)
+    attention = LuongAttention(
+        score_mode,
+        window=window,
+        window_size=window_size,
+        max_source_length=max_source_length,
+    )
     step = AttentionDecoderCell(decoder_cell, attention, units, input_feeding=input_feeding)
     embedding = keras.layers.ReversibleEmbedding if tie_embeddings else keras.layers.Embedding
     return Seq2Seq(

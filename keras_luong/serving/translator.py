@@ -30,6 +30,7 @@ from keras_luong.serving.text_graph import (
     write_n_best,
     write_scores,
 )
+from keras_luong.serving.training_logs import logging_callbacks
 from keras_luong.serving.translation import (
     ScoredTranslation,
     Translation,
@@ -41,7 +42,6 @@ from keras_luong.serving.unknown_words import UnknownWords
 from keras_luong.text import SubwordTokenizer, TrainingBatches, encode_pairs, evaluation_batches
 from keras_luong.training import (
     Alignment,
-    AlignmentImages,
     MaskedCrossentropy,
     Position,
     TokenAccuracy,
@@ -116,6 +116,7 @@ class Translator:
         callbacks: Iterable[keras.callbacks.Callback] = (),
         log_dir: str | os.PathLike[str] | None = None,
         alignment_texts: Sequence[str] = (),
+        sample_pairs: Pairs = (),
         checkpoint_dir: str | os.PathLike[str] | None = None,
         checkpoint_freq: int | str = "epoch",
         verbose: Any = "auto",
@@ -134,8 +135,11 @@ class Translator:
             buckets: The most shapes of batches there may be; XLA compiles once for each.
             seed: Of the order of the pairs.
             callbacks: Further Keras callbacks.
-            log_dir: Where TensorBoard logs go: losses, and alignments of `alignment_texts`.
+            log_dir: Where TensorBoard logs go: losses and metrics, the learning rate, norms of the
+                gradients, subwords a second (source and target), the settings with what they came
+                to (the tab "HParams"), and what the two arguments below ask for.
             alignment_texts: Texts whose alignments are drawn after every epoch.
+            sample_pairs: Pairs whose translations are shown after every epoch.
             checkpoint_dir: Where the training's state is kept. If it holds a checkpoint, training
                 resumes from it, at the same batch. Ctrl-C saves one.
             checkpoint_freq: Batches between two checkpoints, or `"epoch"`.
@@ -163,7 +167,18 @@ class Translator:
                 loss=MaskedCrossentropy(label_smoothing=0.1),
                 metrics=[TokenAccuracy()],
             )
-        callbacks = [*callbacks, *self._logging_callbacks(log_dir, alignment_texts)]
+        callbacks = list(callbacks)
+        if log_dir is not None:
+            callbacks += logging_callbacks(
+                log_dir,
+                self.model,
+                words_per_epoch=batches.words_per_epoch,
+                settings={"batch_size": batch_size, "epochs": epochs, "seed": seed},
+                align=self.align,
+                alignment_texts=alignment_texts,
+                translate=self.translate,
+                sample_pairs=sample_pairs,
+            )
         position = Position()
         if checkpoint_dir is not None:
             checkpoint = TrainingCheckpoint(
@@ -550,16 +565,6 @@ class Translator:
                 self._source_limit,
             )
         return encoded
-
-    def _logging_callbacks(
-        self, log_dir: Any, alignment_texts: Sequence[str]
-    ) -> list[keras.callbacks.Callback]:
-        if log_dir is None:
-            return []
-        board = keras.callbacks.TensorBoard(log_dir, write_graph=False)
-        if not alignment_texts:
-            return [board]
-        return [board, AlignmentImages(log_dir, lambda: self.align(alignment_texts))]
 
     def _asked(
         self, search: Search, count: int, prefixes: Any, constraints: Any, seed: Any

@@ -95,6 +95,7 @@ class TrainingBatches:
     Attributes:
         steps_per_epoch: Batches in an epoch, the same for every epoch.
         shapes: The shapes `(rows, length)` of the batches, shortest first.
+        words_per_epoch: Source and target tokens of all pairs, start and end not counted.
 
     Example:
 
@@ -123,6 +124,8 @@ class TrainingBatches:
         self._rows = _rows_of(encoded)
         self.shapes = self._buckets.shapes
         self.steps_per_epoch = self._buckets.steps
+        sides = encoded.source, encoded.target
+        self.words_per_epoch = sum(int(np.sum(side.row_lengths())) for side in sides)
 
     def dataset(self, start_step: int = 0) -> tf.data.Dataset:
         """The batches from a step on, counted from 0 over all epochs; they never end.

@@ -7,7 +7,9 @@ from keras_luong.training.alignment_errors import (
     word_links,
 )
 from keras_luong.training.alignment_images import Alignment, AlignmentImages, draw_alignment
+from keras_luong.training.gradient_norms import GradientNorms
 from keras_luong.training.halving import Halving
+from keras_luong.training.hyper_parameters import HyperParameters
 from keras_luong.training.inverse_square_root import InverseSquareRoot
 from keras_luong.training.masked_crossentropy import MaskedCrossentropy
 from keras_luong.training.perplexity import Perplexity
@@ -21,7 +23,9 @@ __all__ = [
     "Alignment",
     "AlignmentImages",
     "GoldAlignment",
+    "GradientNorms",
     "Halving",
+    "HyperParameters",
     "InverseSquareRoot",
     "MaskedCrossentropy",
     "Perplexity",

@@ -66,7 +66,8 @@ class AlignmentImages(keras.callbacks.Callback):
     """Shows in TensorBoard, after every epoch, where the model looks at each word it writes.
 
     The images stand under the tags `alignment_0`, `alignment_1`, ..., one for each sentence of the
-    sample, with the epoch as step. TensorBoard's slider then shows the alignment grow.
+    sample, with the epoch as step. TensorBoard's slider then shows the alignment grow. It shrinks
+    pictures of long sentences until "Show actual image size" is ticked, which makes words readable.
 
     Args:
         log_dir: Directory of the TensorBoard logs; the images go to `alignments` in it.

@@ -36,17 +36,22 @@ class TrainingSpeed(keras.callbacks.Callback):
             raise ValueError(f"`words_per_epoch` must be at least 1. Received: {words_per_epoch}")
         self.words_per_epoch = words_per_epoch
         self._start = self._end = 0.0
+        self._batches = 0
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Starts the clock."""
+        self._batches = 0
         self._start = self._end = time.perf_counter()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Reads the clock."""
+        self._batches = batch + 1
         self._end = time.perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Adds the speed to the logs."""
         seconds = self._end - self._start
         if logs is not None and seconds > 0:
-            logs["words_per_second"] = self.words_per_epoch / seconds
+            # An epoch that was interrupted, or is stopped early, has its share of the words.
+            share = self._batches / ((self.params or {}).get("steps") or self._batches)
+            logs["words_per_second"] = share * self.words_per_epoch / seconds

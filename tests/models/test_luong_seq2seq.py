@@ -21,6 +21,7 @@ LABELS = np.array([[8, 9, 3], [5, 3, 0]], "int32")
         {"bidirectional": False, "input_feeding": False, "score_mode": "dot"},
         {"tie_embeddings": False, "embedding_dim": 5, "score_mode": "concat"},
         {"score_mode": "location", "max_source_length": 6, "cell": "gru"},
+        {"score_mode": "dot", "window": "local_p", "window_size": 1},
     ],
     ids=str,
 )
@@ -55,6 +56,16 @@ def test_what_the_options_build():
     assert tuple(model.target_embedding.embeddings.shape) == (12, 8)
 
 
+def test_a_window_hides_what_is_outside():
+    model = luong_seq2seq(10, 12, units=8, window="local_m", window_size=1)
+    attention_scores = ops.convert_to_numpy(model.score(SOURCE, TARGET, LABELS).attention_scores)
+    assert (attention_scores[0] > 0).tolist() == [
+        [True, True, False, False],
+        [True, True, True, False],
+        [False, True, True, True],
+    ]
+
+
 def test_embedding_dim_without_tied_embeddings():
     model = luong_seq2seq(10, 12, units=8, embedding_dim=5, tie_embeddings=False)
     assert tuple(model.target_embedding.embeddings.shape) == (12, 5)
@@ -80,6 +91,8 @@ def test_mixed_precision(policy):
         ({"units": 7}, ["units", "even", "bidirectional", "7"]),
         ({"embedding_dim": 5}, ["head=None", "ReversibleEmbedding", "(8)", "depth 5"]),
         ({"score_mode": "location"}, ["max_source_length", "location", "None"]),
+        ({"window": "local"}, ["window", "local_m", "local_p", "'local'"]),
+        ({"window_size": 3}, ["window_size", "local", "3"]),
         ({"num_layers": 0}, ["num_layers", "at least 1", "0"]),
     ],
     ids=str,

@@ -517,7 +517,10 @@ def trained(tokenizer, tmp_path_factory):
 def test_training_learns_and_validates(trained):
     _, history, _ = trained
     assert history.epoch == list(range(10))
-    assert set(history.history) == {"loss", "token_accuracy", "val_loss", "val_token_accuracy"}
+    assert set(history.history) == {
+        *("loss", "token_accuracy", "val_loss", "val_token_accuracy"),
+        *("words_per_second", "gradient_norm", "gradient_norm_max"),
+    }
     for name in ("loss", "val_loss"):
         assert history.history[name][-1] < 0.8 * history.history[name][0]
 

@@ -110,6 +110,9 @@ def test_an_epoch_holds_every_pair_exactly_once():
     for epoch in range(3):
         rows = rows_of(batches.dataset(epoch * steps).take(steps))
         assert sorted(rows) == sorted(expected_rows(encoded))
+    # The end belongs to no sentence.
+    words = sum(len(source) - 1 + len(target_out) - 1 for source, _, target_out in rows)
+    assert batches.words_per_epoch == words
 
 
 def test_every_batch_has_one_of_a_few_shapes_and_its_rows_need_it():

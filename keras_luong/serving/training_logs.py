@@ -1,0 +1,91 @@
+"""What `Translator.fit` shows in TensorBoard."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import keras
+
+from keras_luong.models import Seq2Seq
+from keras_luong.training import (
+    Alignment,
+    AlignmentImages,
+    GradientNorms,
+    HyperParameters,
+    SampleTexts,
+    TrainingSpeed,
+)
+
+
+def logging_callbacks(
+    log_dir: str | os.PathLike[str],
+    model: Seq2Seq,
+    *,
+    words_per_epoch: int,
+    settings: Mapping[str, Any],
+    align: Callable[[list[str]], Sequence[Alignment]],
+    alignment_texts: Sequence[str],
+    translate: Callable[[list[str]], Sequence[str]],
+    sample_pairs: Sequence[tuple[str, str]],
+) -> list[keras.callbacks.Callback]:
+    """The callbacks that write a log, in the order in which they need each other.
+
+    Args:
+        log_dir: Where the log goes.
+        model: A compiled model.
+        words_per_epoch: Source and target words of an epoch.
+        settings: What `fit` was given, for the table of hyperparameters.
+        align: Function from texts to their alignments.
+        alignment_texts: Texts whose alignments are drawn, if any.
+        translate: Function from texts to their translations.
+        sample_pairs: Pairs whose translations are shown, if any.
+    """
+    callbacks: list[keras.callbacks.Callback] = [TrainingSpeed(words_per_epoch)]
+    if model.distribute_strategy.num_replicas_in_sync == 1:
+        callbacks.append(GradientNorms())
+    # It finds in the logs what the two before it put there, and adds the learning rate.
+    callbacks.append(keras.callbacks.TensorBoard(log_dir, write_graph=False))
+    if alignment_texts:
+        callbacks.append(AlignmentImages(log_dir, lambda: align(list(alignment_texts))))
+    if sample_pairs:
+        callbacks.append(SampleTexts(log_dir, translate, sample_pairs))
+    values = {**settings, **model_settings(model)}
+    return [*callbacks, HyperParameters(log_dir, values)]
+
+
+def model_settings(model: Seq2Seq) -> dict[str, Any]:
+    """Sizes and options of a compiled model, as far as they are one value each."""
+    step = model.decoder.cell
+    config = step.get_config()
+    attention = step.attention.get_config()
+    cells = getattr(step.cell, "cells", [step.cell])
+    names = ("score_mode", "window", "window_size")
+    values = {
+        "vocabulary_size": model.vocabulary_size,
+        "parameters": model.count_params(),
+        "cell": type(cells[0]).__name__,
+        "layers": len(cells),
+        "units": config["units"],
+        "input_feeding": config["input_feeding"],
+        "attention": type(step.attention).__name__,
+        **{name: attention.get(name) for name in names},
+        "dropout": model.dropout,
+        "word_dropout": model.word_dropout,
+        **_optimizer_settings(model.optimizer),
+    }
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _optimizer_settings(optimizer: Any) -> dict[str, Any]:
+    """Its class, and the learning rate or the numbers of the schedule."""
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    rate = optimizer.get_config()["learning_rate"]
+    values = {"optimizer": type(optimizer).__name__}
+    if not isinstance(rate, Mapping):
+        return {**values, "learning_rate": float(rate)}
+    numbers = {
+        f"schedule.{name}": value
+        for name, value in rate["config"].items()
+        if isinstance(value, int | float)
+    }
+    return {**values, "schedule": rate["class_name"], **numbers}
