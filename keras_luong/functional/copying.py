@@ -14,8 +14,17 @@ from keras_luong.functional.tensors import float32_at_least
 Tensor = Any
 
 
+# Of a word that is neither generated nor copied: a probability that float32 does not see beside 1,
+# and a logarithm that losses can take a mean with.
+_LOG_NOTHING = -30.0
+
+
 def copy_log_probs(
-    logits: Tensor, gate_logits: Tensor, attention_scores: Tensor, copied_ids: Tensor
+    logits: Tensor,
+    gate_logits: Tensor,
+    attention_scores: Tensor,
+    copied_ids: Tensor,
+    num_copied_alone: int = 0,
 ) -> Tensor:
     """`log P(w)` with `P(w) = p softmax(logits)_w + (1 - p) sum over s with id_s = w of a_t(s)`.
 
@@ -28,14 +37,20 @@ def copy_log_probs(
         gate_logits: `(b, t, 1)`.
         attention_scores: `(b, t, s)`. What they lack to a sum of 1 is missing from P too.
         copied_ids: Integers `(b, s)`: what a source position is copied to. Nothing, if that is no
-            id of the logits, such as -1.
+            id of the result, such as -1.
+        num_copied_alone: How many ids c there are behind those of the logits, for words that can be
+            copied and not generated. Where such a word is in no source, `log P` is -30 or less.
 
     Returns:
-        `(b, t, v)`, in float32 at least.
+        `(b, t, v + c)`, in float32 at least.
     """
     gate = float32_at_least(gate_logits)
-    generated = ops.log_softmax(float32_at_least(logits), axis=-1) + ops.log_sigmoid(gate)
-    size = ops.shape(logits)[-1]
+    generated = ops.log_softmax(float32_at_least(logits), axis=-1)
+    if num_copied_alone:
+        more = [[0, 0], [0, 0], [0, num_copied_alone]]
+        generated = ops.pad(generated, more, constant_values=_LOG_NOTHING)
+    generated = generated + ops.log_sigmoid(gate)
+    size = ops.shape(generated)[-1]
     is_id = ops.logical_and(copied_ids >= 0, copied_ids < size)
     same = ops.equal(copied_ids[:, :, None], copied_ids[:, None, :])
     # Of every position, the scores of all positions with its word.

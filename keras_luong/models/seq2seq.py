@@ -8,10 +8,11 @@ from keras import ops
 
 from keras_luong.functional import float32_at_least
 from keras_luong.ids import PADDING_ID
-from keras_luong.layers import AttentionDecoder, AttentionMemory, WordDropout
+from keras_luong.layers import AttentionDecoder, AttentionMemory
 from keras_luong.models.compiled import CompiledFunctions
+from keras_luong.models.forced_decoding import ForcedDecoding
 from keras_luong.models.generation import Generation
-from keras_luong.models.vocabulary_product import vocabulary_product
+from keras_luong.models.vocabulary_product import vocabulary_product, whole_product
 
 Tensor = Any
 _QUANTIZATION_MODES = ("int8", "int4")
@@ -89,17 +90,8 @@ class Seq2Seq(Generation, keras.Model):
         _check_parts(target_embedding, decoder, head)
         source = keras.Input((None,), dtype="int32", name="source")
         target = keras.Input((None,), dtype="int32", name="target")
-        memory, initial_state = _memory_and_states(encoder(source))
-        drop = keras.layers.Dropout(dropout)
-        words = WordDropout(word_dropout)(target) if word_dropout else target
-        vectors = decoder(
-            drop(target_embedding(words)),
-            memory,
-            initial_state=initial_state,
-            sequences_mask=ops.not_equal(target, PADDING_ID),
-            memory_mask=ops.not_equal(source, PADDING_ID),
-        )
-        logits = _logits(head, target_embedding, drop(vectors))
+        forced = ForcedDecoding(target_embedding, decoder, head, dropout, word_dropout)
+        logits, _ = forced(source, *_memory_and_states(encoder(source)), target)
         super().__init__(inputs=[source, target], outputs=logits, **kwargs)
         self.encoder = encoder
         self.target_embedding = target_embedding
@@ -107,6 +99,7 @@ class Seq2Seq(Generation, keras.Model):
         self.head = head
         self.dropout = dropout
         self.word_dropout = word_dropout
+        self._forced = forced
         self._searches = CompiledFunctions()
 
     @property
@@ -150,7 +143,10 @@ class Seq2Seq(Generation, keras.Model):
             `(logits (b, k, v), new state, attention scores (b, k, s))`.
         """
         return self._advanced(
-            ids, state, memory, lambda vector: _logits(self.head, self.target_embedding, vector)
+            ids,
+            state,
+            memory,
+            lambda vectors: whole_product(self.head, self.target_embedding, vectors),
         )
 
     def step_among(self, word_ids: Tensor) -> Any:
@@ -204,18 +200,14 @@ class Seq2Seq(Generation, keras.Model):
         Returns:
             A `ScoredTarget`, zeros at padding.
         """
-        memory, initial_state = _memory_and_states(self.encoder(source, training=False))
-        vectors, attention_scores = self.decoder(
-            self.target_embedding(target_in),
-            memory,
-            initial_state=initial_state,
-            sequences_mask=ops.not_equal(target_in, PADDING_ID),
-            memory_mask=ops.not_equal(source, PADDING_ID),
+        logits, attention_scores = self._forced(
+            source,
+            *_memory_and_states(self.encoder(source, training=False)),
+            target_in,
             return_attention_scores=True,
             training=False,
         )
-        logits = float32_at_least(_logits(self.head, self.target_embedding, vectors))
-        log_probs = ops.log_softmax(logits, axis=-1)
+        log_probs = ops.log_softmax(float32_at_least(logits), axis=-1)
         picked = ops.take_along_axis(log_probs, target_out[..., None], axis=-1)
         of_tokens = ops.where(ops.equal(target_out, PADDING_ID), 0.0, ops.squeeze(picked, -1))
         return ScoredTarget(ops.sum(of_tokens, axis=-1), of_tokens, attention_scores)
@@ -286,10 +278,6 @@ def _memory_and_states(outputs: Any) -> tuple[Tensor, list[Tensor] | None]:
         return outputs, None
     memory, *states = outputs
     return memory, states or None
-
-
-def _logits(head: Any, target_embedding: Any, vectors: Tensor) -> Tensor:
-    return target_embedding(vectors, reverse=True) if head is None else head(vectors)
 
 
 def _check_parts(target_embedding: Any, decoder: Any, head: Any) -> None:

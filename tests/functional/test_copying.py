@@ -32,7 +32,9 @@ def arguments():
     return logits, gate, weights / weights.sum(axis=-1, keepdims=True)
 
 
-def by_loops(logits, gate, scores, ids=IDS):
+def by_loops(logits, gate, scores, ids=IDS, num_copied_alone=0):
+    # A word that is not generated has no logit.
+    logits = np.pad(logits, [(0, 0), (0, 0), (0, num_copied_alone)], constant_values=-np.inf)
     log_probs = np.zeros(logits.shape)
     for b, t in np.ndindex(logits.shape[:2]):
         generate = 1 / (1 + np.exp(-gate[b, t, 0]))
@@ -43,9 +45,9 @@ def by_loops(logits, gate, scores, ids=IDS):
     return log_probs
 
 
-def of(*given, ids=IDS, dtype=DTYPE):
+def of(*given, ids=IDS, dtype=DTYPE, **options):
     tensors = [tensor(one, dtype) for one in given]
-    return to_numpy(functional.copy_log_probs(*tensors, tensor(ids, "int32")))[0]
+    return to_numpy(functional.copy_log_probs(*tensors, tensor(ids, "int32"), **options))[0]
 
 
 def test_worked_by_hand():
@@ -103,6 +105,18 @@ def test_probabilities_of_nothing_give_numbers_and_gradients():
 def test_words_that_are_ruled_out_can_be_copied_alone():
     given = np.array([[[0.0, -np.inf, -np.inf]]]), np.zeros((1, 1, 1)), [[[1.0]]]
     np.testing.assert_allclose(np.exp(of(*given, ids=[[1]]))[0, 0], [0.5, 0.5, 0.0], atol=1e-6)
+
+
+def test_words_that_are_copied_alone():
+    given = arguments()
+    log_probs = of(*given, num_copied_alone=4)
+    # Id 9, in the source of the first sentence, is the last of them.
+    with np.errstate(divide="ignore"):
+        expected = np.exp(by_loops(*given, num_copied_alone=4))
+    assert expected[0, :, 9].all() and not expected[1, :, WORDS:].any()
+    np.testing.assert_allclose(np.exp(log_probs), expected, atol=TOLERANCE)
+    np.testing.assert_allclose(np.exp(log_probs).sum(axis=-1), 1.0, atol=TOLERANCE)
+    assert np.isfinite(log_probs).all()
 
 
 def test_compiled_and_in_half_precision():
