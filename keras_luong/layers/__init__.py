@@ -5,6 +5,7 @@ from keras_luong.layers.attention_decoder import AttentionDecoder
 from keras_luong.layers.attention_decoder_cell import AttentionDecoderCell
 from keras_luong.layers.attention_vector import AttentionVector
 from keras_luong.layers.bahdanau_attention import BahdanauAttention
+from keras_luong.layers.copy_mechanism import CopyMechanism
 from keras_luong.layers.fast_rnn import FastRNN
 from keras_luong.layers.luong_attention import LuongAttention
 from keras_luong.layers.monotonic_attention import MonotonicAttention
@@ -21,6 +22,7 @@ __all__ = [
     "AttentionMemory",
     "AttentionVector",
     "BahdanauAttention",
+    "CopyMechanism",
     "FastRNN",
     "LuongAttention",
     "MonotonicAttention",

@@ -2,7 +2,7 @@
 
 import keras
 
-from keras_luong.layers import AttentionDecoder, AttentionDecoderCell, LuongAttention
+from keras_luong.layers import AttentionDecoder, AttentionDecoderCell, CopyMechanism, LuongAttention
 from keras_luong.layers.cells import flat_state_size
 from keras_luong.models.encoders import rnn_encoder
 from keras_luong.models.seq2seq import Seq2Seq
@@ -24,6 +24,7 @@ def luong_seq2seq(
     max_source_length: int | None = None,
     input_feeding: bool = True,
     tie_embeddings: bool = True,
+    copy: bool = False,
     dropout: float = 0.0,
     word_dropout: float = 0.0,
     name: str = "luong_seq2seq",
@@ -47,6 +48,8 @@ def luong_seq2seq(
         input_feeding: Whether the attention vector is part of the decoder's next input.
         tie_embeddings: Whether the vocabulary product uses the target embedding; `embedding_dim`
             must then be `units`.
+        copy: Whether words of the source can be copied, for one vocabulary on both sides: see
+            `CopyMechanism`.
         dropout: Fraction dropped from inputs of encoder layers, the memory, target embeddings and
             attention vectors, and (one mask a sequence) from the inputs of decoder cells after the
             first.
@@ -97,6 +100,7 @@ def luong_seq2seq(
         embedding(target_vocabulary_size, embedding_dim, name="target_embedding"),
         AttentionDecoder(step, name="decoder"),
         None if tie_embeddings else keras.layers.Dense(target_vocabulary_size, name="head"),
+        copy_mechanism=CopyMechanism(target_vocabulary_size) if copy else None,
         dropout=dropout,
         word_dropout=word_dropout,
         name=name,

@@ -8,7 +8,7 @@ from keras import ops
 
 from keras_luong.functional import float32_at_least
 from keras_luong.ids import PADDING_ID
-from keras_luong.layers import AttentionDecoder, AttentionMemory
+from keras_luong.layers import AttentionDecoder, AttentionMemory, CopyMechanism
 from keras_luong.models.compiled import CompiledFunctions
 from keras_luong.models.forced_decoding import ForcedDecoding
 from keras_luong.models.generation import Generation
@@ -16,7 +16,7 @@ from keras_luong.models.vocabulary_product import vocabulary_product, whole_prod
 
 Tensor = Any
 _QUANTIZATION_MODES = ("int8", "int4")
-_PARTS = ("encoder", "target_embedding", "decoder", "head")
+_PARTS = ("encoder", "target_embedding", "decoder", "head", "copy_mechanism")
 _ENCODER_LAYER = "encoder_layer"
 
 
@@ -50,6 +50,10 @@ class Seq2Seq(Generation, keras.Model):
         decoder: An `AttentionDecoder` with `return_sequences=True` and `return_state=False`.
         head: Layer from attention vectors to logits. `None` ties it to the target embedding, which
             must be a `keras.layers.ReversibleEmbedding` as deep as the attention vector.
+        copy_mechanism: A `CopyMechanism`, so that words of the source can be written whether or not
+            the head knows them. The model then puts out log-probabilities, which training and
+            searches take for logits. It needs the attention scores of every step, so with input
+            feeding training runs in the slower loop of `AttentionDecoder`.
         dropout: Fraction dropped from target embeddings and attention vectors in training.
         word_dropout: Fraction of the target words that training replaces by the unknown id, as
             input: they stay what is to be written.
@@ -59,7 +63,7 @@ class Seq2Seq(Generation, keras.Model):
         inputs: `(source, target)`, int32 `(b, s)` and `(b, t)`.
 
     Output shape:
-        Logits `(b, t, vocabulary)`.
+        Logits `(b, t, vocabulary)`, the unknown words of a copy mechanism counted.
 
     Example:
 
@@ -83,6 +87,7 @@ class Seq2Seq(Generation, keras.Model):
         decoder: AttentionDecoder,
         head: keras.layers.Layer | None = None,
         *,
+        copy_mechanism: CopyMechanism | None = None,
         dropout: float = 0.0,
         word_dropout: float = 0.0,
         **kwargs: Any,
@@ -90,13 +95,17 @@ class Seq2Seq(Generation, keras.Model):
         _check_parts(target_embedding, decoder, head)
         source = keras.Input((None,), dtype="int32", name="source")
         target = keras.Input((None,), dtype="int32", name="target")
-        forced = ForcedDecoding(target_embedding, decoder, head, dropout, word_dropout)
-        logits, _ = forced(source, *_memory_and_states(encoder(source)), target)
+        forced = ForcedDecoding(
+            target_embedding, decoder, head, copy_mechanism, dropout, word_dropout
+        )
+        encoded = _memory_and_states(encoder(_known_source(copy_mechanism, source)))
+        logits, _ = forced(source, *encoded, target)
         super().__init__(inputs=[source, target], outputs=logits, **kwargs)
         self.encoder = encoder
         self.target_embedding = target_embedding
         self.decoder = decoder
         self.head = head
+        self.copy_mechanism = copy_mechanism
         self.dropout = dropout
         self.word_dropout = word_dropout
         self._forced = forced
@@ -119,9 +128,15 @@ class Seq2Seq(Generation, keras.Model):
 
     def encode(self, source: Tensor) -> tuple[AttentionMemory, Any]:
         """Reads source ids `(b, s)`: the prepared memory, and the decoder's initial state."""
-        memory, states = _memory_and_states(self.encoder(source, training=False))
-        mask = ops.not_equal(source, PADDING_ID)
-        return self.decoder.cell.prepare(memory, mask), states
+        memory, states = self._encoded(source)
+        prepared = self.decoder.cell.prepare(memory, ops.not_equal(source, PADDING_ID))
+        if self.copy_mechanism is not None:
+            prepared = prepared._replace(copied_ids=self.copy_mechanism.copied_ids(source))
+        return prepared, states
+
+    def _encoded(self, source: Tensor) -> tuple[Tensor, Any]:
+        read = _known_source(self.copy_mechanism, source)
+        return _memory_and_states(self.encoder(read, training=False))
 
     def initial_state(self, states: Any, memory: AttentionMemory) -> list[Tensor]:
         """The state a search starts from: flat, each `(b, 1, ...)`, the step's index last."""
@@ -142,12 +157,12 @@ class Seq2Seq(Generation, keras.Model):
         Returns:
             `(logits (b, k, v), new state, attention scores (b, k, s))`.
         """
-        return self._advanced(
-            ids,
-            state,
-            memory,
-            lambda vectors: whole_product(self.head, self.target_embedding, vectors),
-        )
+
+        def logits_of(vectors: Tensor, scores: Tensor) -> Tensor:
+            logits = whole_product(self.head, self.target_embedding, vectors)
+            return self._with_copies(logits, vectors, scores, memory)
+
+        return self._advanced(ids, state, memory, logits_of)
 
     def step_among(self, word_ids: Tensor) -> Any:
         """`step` among some ids alone: with their logits, which are minus infinity where ruled out.
@@ -159,23 +174,34 @@ class Seq2Seq(Generation, keras.Model):
             word_ids: int32 `(n,)`.
 
         Raises:
-            ValueError: For a head that is no `keras.layers.Dense`, and quantized weights whose
-                columns cannot be taken one by one.
+            ValueError: For a head that is no `keras.layers.Dense`, quantized weights whose columns
+                cannot be taken one by one, and a copy mechanism with ids for unknown words.
         """
-        logits_among = vocabulary_product(self.head, self.target_embedding, word_ids)
+        _check_known_words(self.copy_mechanism)
+        product_of = vocabulary_product(self.head, self.target_embedding, word_ids)
 
         def step(ids: Tensor, state: list[Tensor], shared: tuple[Any, Tensor]) -> tuple:
             memory, allowed = shared
-            logits, state, scores = self._advanced(ids, state, memory, logits_among)
-            return ops.where(allowed[:, None], logits, -float("inf")), state, scores
+            among = memory
+            if self.copy_mechanism is not None:
+                places = _places_among(memory.copied_ids, word_ids, allowed)
+                among = memory._replace(copied_ids=places)
+
+            def logits_of(vectors: Tensor, scores: Tensor) -> Tensor:
+                logits = ops.where(allowed[:, None], product_of(vectors), -float("inf"))
+                return self._with_copies(logits, vectors, scores, among)
+
+            return self._advanced(ids, state, memory, logits_of)
 
         return step
 
     def _advanced(self, ids: Tensor, state: list[Tensor], memory: Any, logits_of: Any) -> tuple:
         batch, beams = ops.shape(ids)[0], ops.shape(ids)[1]
         *flat, position = (ops.reshape(part, (-1, ops.shape(part)[-1])) for part in state)
+        if self.copy_mechanism is not None:
+            ids = self.copy_mechanism.known_target(ids)
         inputs = self.target_embedding(ops.reshape(ids, (-1,)))
-        vector, flat, scores = self.decoder.cell(
+        vectors, flat, scores = self.decoder.cell(
             inputs,
             flat,
             memory=memory,
@@ -183,11 +209,18 @@ class Seq2Seq(Generation, keras.Model):
             return_attention_scores=True,
             training=False,
         )
-        logits, scores, *state = (
+        vectors, scores, *state = (
             ops.reshape(part, (batch, beams, ops.shape(part)[-1]))
-            for part in (logits_of(vector), scores, *flat, position + 1)
+            for part in (vectors, scores, *flat, position + 1)
         )
-        return logits, state, scores
+        return logits_of(vectors, scores), state, scores
+
+    def _with_copies(
+        self, logits: Tensor, vectors: Tensor, scores: Tensor, memory: AttentionMemory
+    ) -> Tensor:
+        if self.copy_mechanism is None:
+            return logits
+        return self.copy_mechanism(logits, vectors, scores, memory.values, memory.copied_ids)
 
     def score(self, source: Tensor, target_in: Tensor, target_out: Tensor) -> ScoredTarget:
         """What the model says of a given target: forced decoding.
@@ -202,7 +235,7 @@ class Seq2Seq(Generation, keras.Model):
         """
         logits, attention_scores = self._forced(
             source,
-            *_memory_and_states(self.encoder(source, training=False)),
+            *self._encoded(source),
             target_in,
             return_attention_scores=True,
             training=False,
@@ -252,7 +285,8 @@ class Seq2Seq(Generation, keras.Model):
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "Seq2Seq":
         parts: dict[str, Any] = {}
         for name in _PARTS:
-            parts[name] = _deserialized(config[name], parts.get("encoder"), custom_objects)
+            # A model that was saved before there was such a part has none.
+            parts[name] = _deserialized(config.get(name), parts.get("encoder"), custom_objects)
         return cls(**{**config, **parts})
 
 
@@ -278,6 +312,28 @@ def _memory_and_states(outputs: Any) -> tuple[Tensor, list[Tensor] | None]:
         return outputs, None
     memory, *states = outputs
     return memory, states or None
+
+
+def _known_source(copy_mechanism: CopyMechanism | None, source: Tensor) -> Tensor:
+    """What the encoder reads."""
+    return source if copy_mechanism is None else copy_mechanism.known_source(source)
+
+
+def _places_among(ids: Tensor, word_ids: Tensor, allowed: Tensor) -> Tensor:
+    """Where ids `(b, s)` stand among increasing ids `(n,)`; -1 for those that are not allowed."""
+    places = ops.cast(ops.searchsorted(word_ids, ops.reshape(ids, (-1,))), "int32")
+    places = ops.minimum(ops.reshape(places, ops.shape(ids)), ops.shape(word_ids)[0] - 1)
+    is_there = ops.equal(ops.take(word_ids, places), ids)
+    is_there = ops.logical_and(is_there, ops.take_along_axis(allowed, places, axis=1))
+    return ops.where(is_there, places, -1)
+
+
+def _check_known_words(copy_mechanism: CopyMechanism | None) -> None:
+    if copy_mechanism is not None and copy_mechanism.max_unknown_words:
+        raise ValueError(
+            "A shortlist is of words that the vocabulary has, so it needs a copy mechanism with "
+            f"max_unknown_words=0. Received: {copy_mechanism.max_unknown_words}"
+        )
 
 
 def _check_parts(target_embedding: Any, decoder: Any, head: Any) -> None:

@@ -21,6 +21,7 @@ LABELS = np.array([[8, 9, 3], [5, 3, 0]], "int32")
         {"bidirectional": False, "input_feeding": False, "score_mode": "dot"},
         {"tie_embeddings": False, "embedding_dim": 5, "score_mode": "concat"},
         {"score_mode": "location", "max_source_length": 6, "cell": "gru"},
+        {"copy": True, "cell": "gru", "dropout": 0.2},
     ],
     ids=str,
 )
