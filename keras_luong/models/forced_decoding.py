@@ -46,6 +46,7 @@ class ForcedDecoding:
         initial_state: Any,
         target: Tensor,
         *,
+        words: Tensor | None = None,
         return_attention_scores: bool = False,
         training: bool | None = None,
     ) -> tuple[Tensor, Tensor | None]:
@@ -56,6 +57,7 @@ class ForcedDecoding:
             memory: `(b, s, d)`.
             initial_state: The decoder's, flat, or `None`.
             target: int32 `(b, t)`, `[start] + target`.
+            words: What is read in the place of the target, `(b, t)`, padded where that is.
             return_attention_scores: Whether the scores are wanted.
             training: Whether there is dropout. `None` leaves that to the model around.
 
@@ -64,10 +66,11 @@ class ForcedDecoding:
         """
         # To a layer inside a functional model a `None` would be an answer.
         mode = {} if training is None else {"training": training}
+        words = target if words is None else words
         copying, source_mask = self._copy_mechanism, ops.not_equal(source, PADDING_ID)
         with_scores = return_attention_scores or copying is not None
         outputs = self._decoder(
-            self._drop(self._target_embedding(self._words(target, **mode)), **mode),
+            self._drop(self._target_embedding(self._embedded(words, **mode)), **mode),
             memory,
             initial_state=initial_state,
             sequences_mask=ops.not_equal(target, PADDING_ID),
@@ -83,7 +86,7 @@ class ForcedDecoding:
             logits = copying(logits, vectors, scores, memory, copying.copied_ids(source))
         return logits, scores
 
-    def _words(self, target: Tensor, **mode: bool) -> Tensor:
+    def _embedded(self, words: Tensor, **mode: bool) -> Tensor:
         """The ids that are embedded."""
-        words = target if self._drop_words is None else self._drop_words(target, **mode)
+        words = words if self._drop_words is None else self._drop_words(words, **mode)
         return words if self._copy_mechanism is None else self._copy_mechanism.known_target(words)

@@ -8,7 +8,12 @@ from keras import ops
 
 from keras_luong.functional import float32_at_least
 from keras_luong.ids import PADDING_ID
-from keras_luong.layers import AttentionDecoder, AttentionMemory, CopyMechanism
+from keras_luong.layers import (
+    AttentionDecoder,
+    AttentionMemory,
+    CopyMechanism,
+    ScheduledSampling,
+)
 from keras_luong.models.compiled import CompiledFunctions
 from keras_luong.models.forced_decoding import ForcedDecoding
 from keras_luong.models.generation import Generation
@@ -16,7 +21,14 @@ from keras_luong.models.vocabulary_product import vocabulary_product, whole_prod
 
 Tensor = Any
 _QUANTIZATION_MODES = ("int8", "int4")
-_PARTS = ("encoder", "target_embedding", "decoder", "head", "copy_mechanism")
+_PARTS = (
+    "encoder",
+    "target_embedding",
+    "decoder",
+    "head",
+    "copy_mechanism",
+    "scheduled_sampling",
+)
 _ENCODER_LAYER = "encoder_layer"
 
 
@@ -54,6 +66,8 @@ class Seq2Seq(Generation, keras.Model):
             the head knows them. The model then puts out log-probabilities, which training and
             searches take for logits. It needs the attention scores of every step, so with input
             feeding training runs in the slower loop of `AttentionDecoder`.
+        scheduled_sampling: A `ScheduledSampling`, so that in training the decoder reads words of
+            its own among the true ones.
         dropout: Fraction dropped from target embeddings and attention vectors in training.
         word_dropout: Fraction of the target words that training replaces by the unknown id, as
             input: they stay what is to be written.
@@ -88,11 +102,13 @@ class Seq2Seq(Generation, keras.Model):
         head: keras.layers.Layer | None = None,
         *,
         copy_mechanism: CopyMechanism | None = None,
+        scheduled_sampling: ScheduledSampling | None = None,
         dropout: float = 0.0,
         word_dropout: float = 0.0,
         **kwargs: Any,
     ) -> None:
         _check_parts(target_embedding, decoder, head)
+        _check_losses(decoder, scheduled_sampling)
         source = keras.Input((None,), dtype="int32", name="source")
         target = keras.Input((None,), dtype="int32", name="target")
         forced = ForcedDecoding(
@@ -106,10 +122,24 @@ class Seq2Seq(Generation, keras.Model):
         self.decoder = decoder
         self.head = head
         self.copy_mechanism = copy_mechanism
+        self.scheduled_sampling = scheduled_sampling
         self.dropout = dropout
         self.word_dropout = word_dropout
         self._forced = forced
         self._searches = CompiledFunctions()
+
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Tensor:
+        if not training or self.scheduled_sampling is None:
+            return super().call(inputs, training=training, mask=mask)
+        names = [one.name for one in self.inputs]
+        source, target = map(inputs.get, names) if isinstance(inputs, dict) else inputs
+        encoded = self._encoded(source, training=True)
+
+        def predict(words: Tensor) -> Tensor:
+            return self._forced(source, *encoded, target, words=words, training=False)[0]
+
+        words = self.scheduled_sampling(target, predict=predict)
+        return self._forced(source, *encoded, target, words=words, training=True)[0]
 
     @property
     def max_source_length(self) -> int | None:
@@ -134,9 +164,9 @@ class Seq2Seq(Generation, keras.Model):
             prepared = prepared._replace(copied_ids=self.copy_mechanism.copied_ids(source))
         return prepared, states
 
-    def _encoded(self, source: Tensor) -> tuple[Tensor, Any]:
+    def _encoded(self, source: Tensor, training: bool = False) -> tuple[Tensor, Any]:
         read = _known_source(self.copy_mechanism, source)
-        return _memory_and_states(self.encoder(read, training=False))
+        return _memory_and_states(self.encoder(read, training=training))
 
     def initial_state(self, states: Any, memory: AttentionMemory) -> list[Tensor]:
         """The state a search starts from: flat, each `(b, 1, ...)`, the step's index last."""
@@ -333,6 +363,15 @@ def _check_known_words(copy_mechanism: CopyMechanism | None) -> None:
         raise ValueError(
             "A shortlist is of words that the vocabulary has, so it needs a copy mechanism with "
             f"max_unknown_words=0. Received: {copy_mechanism.max_unknown_words}"
+        )
+
+
+def _check_losses(decoder: AttentionDecoder, scheduled_sampling: Any) -> None:
+    if scheduled_sampling is not None and decoder.coverage_loss:
+        raise ValueError(
+            "A decoder that runs several times in a step would add its coverage loss as often: "
+            "with scheduled_sampling it needs coverage_loss=0. Received: "
+            f"{decoder.coverage_loss}"
         )
 
 

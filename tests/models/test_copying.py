@@ -98,7 +98,9 @@ def trained(copy_mechanism, words):
         AttentionDecoder(cell),
         copy_mechanism=copy_mechanism,
     )
-    source, target = (np.concatenate(both) for both in zip(*(swaps(one, 384) for one in words)))
+    source, target = (
+        np.concatenate(both) for both in zip(*(swaps(one, 384) for one in words), strict=True)
+    )
     model.compile(keras.optimizers.Adam(0.02), MaskedCrossentropy(), jit_compile=JAX)
     model.fit([source, target[:, :-1]], target[:, 1:], batch_size=32, epochs=4, verbose=0)
     return model

@@ -27,15 +27,7 @@ JAX = keras.backend.backend() == "jax"
 SOURCE = np.array([[4, 5, 6, 7, 3], [8, 6, 3, 0, 0], [5, 7, 8, 3, 0], [3, 0, 0, 0, 0]], "int32")
 
 
-def build(
-    cell=None,
-    attention=None,
-    tied=True,
-    input_feeding=True,
-    units=UNITS,
-    copy_mechanism=None,
-    dropout=0.0,
-):
+def build(cell=None, attention=None, tied=True, input_feeding=True, units=UNITS, **options):
     cell = keras.layers.LSTMCell(UNITS) if cell is None else cell
     step = AttentionDecoderCell(
         cell, attention or LuongAttention(), units, input_feeding=input_feeding
@@ -47,8 +39,7 @@ def build(
         embedding(TARGET_IDS, UNITS if tied else 4),
         AttentionDecoder(step),
         None if tied else keras.layers.Dense(TARGET_IDS),
-        copy_mechanism=copy_mechanism,
-        dropout=dropout,
+        **options,
     )
 
 
