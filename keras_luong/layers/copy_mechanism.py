@@ -72,8 +72,8 @@ class CopyMechanism(keras.layers.Layer):
     ...     memory=np.zeros((1, 4, 8), "float32"),
     ...     copied_ids=layer.copied_ids(source),
     ... )
-    >>> print(np.round(np.exp(ops.convert_to_numpy(log_probs))[0, 0], 3).tolist())
-    [0.083, 0.083, 0.083, 0.083, 0.583, 0.083]
+    >>> print([f"{one:.3f}" for one in np.exp(ops.convert_to_numpy(log_probs))[0, 0]])
+    ['0.083', '0.083', '0.083', '0.083', '0.583', '0.083']
 
     Reference:
         [See, Liu, Manning 2017](https://arxiv.org/abs/1704.04368), equations 8 and 9.

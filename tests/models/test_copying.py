@@ -175,6 +175,20 @@ def test_smoothed_labels_have_a_loss_and_gradients():
         assert np.isfinite(new).all() and (new != old).any()
 
 
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="shapes are known elsewhere")
+def test_sizes_that_are_not_known_beforehand():
+    import tensorflow as tf
+
+    model, unknown = made("copying"), tf.TensorSpec((None, None), "int32")
+
+    @tf.function(input_signature=[unknown, unknown])
+    def in_training(source, target):
+        return model([source, target], training=True)
+
+    expected = forward(model, [SOURCE, TARGETS_IN])
+    np.testing.assert_allclose(in_training(SOURCE, TARGETS_IN), expected, atol=1e-5)
+
+
 def test_logits_of_another_size_are_refused():
     parts = luong_seq2seq(9, 11, units=4)
     with pytest.raises(ValueError, match=r"logits of 9 ids.*\(None, None, 11\)"):

@@ -8,7 +8,15 @@ import pytest
 
 pytest.importorskip("tensorflow")
 
-from keras_luong import InverseSigmoidDecay, MaskedCrossentropy, ScheduledSampling, luong_seq2seq
+from keras_luong import (
+    AttentionDecoder,
+    AttentionDecoderCell,
+    InverseSigmoidDecay,
+    LuongAttention,
+    MaskedCrossentropy,
+    ScheduledSampling,
+    Seq2Seq,
+)
 from keras_luong.training import TrainingCheckpoint
 
 
@@ -23,7 +31,12 @@ def batches(start):
 def trained(epochs, directory=None, seed=1):
     keras.utils.set_random_seed(seed)
     sampling = ScheduledSampling(InverseSigmoidDecay(1.5), draws=True)
-    model = luong_seq2seq(9, 11, units=4, cell="gru", scheduled_sampling=sampling)
+    model = Seq2Seq(
+        keras.layers.Embedding(9, 4),
+        keras.layers.ReversibleEmbedding(11, 4),
+        AttentionDecoder(AttentionDecoderCell(keras.layers.GRUCell(4), LuongAttention(), 4)),
+        scheduled_sampling=sampling,
+    )
     model.compile(keras.optimizers.SGD(0.5), MaskedCrossentropy(), jit_compile=True)
     callbacks, first, start = [], 0, 0
     if directory is not None:
