@@ -52,7 +52,8 @@ def export_seq2seq(
         search: `"beam"`, `"greedy"`, or an object: a `BeamSearch` or a `GreedySearch`.
         max_length: The most ids of a source and of a target, the end not counted. A location score
             may allow the source fewer.
-        source_vocabulary_size: Number of source ids. By default that of the encoder's embedding.
+        source_vocabulary_size: Number of source ids. By default that of the encoder's embedding, or
+            all that a copy mechanism with unknown words has.
         n_best: How many targets `n_best` returns; by default those of the search, or the whole beam
             if that is one.
         sample: What `sample` draws, if there shall be such a signature.
