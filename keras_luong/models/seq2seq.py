@@ -187,12 +187,12 @@ class Seq2Seq(Generation, keras.Model):
         Returns:
             `(logits (b, k, v), new state, attention scores (b, k, s))`.
         """
-
-        def logits_of(vectors: Tensor, scores: Tensor) -> Tensor:
-            logits = whole_product(self.head, self.target_embedding, vectors)
-            return self._with_copies(logits, vectors, scores, memory)
-
-        return self._advanced(ids, state, memory, logits_of)
+        return self._advanced(
+            ids,
+            state,
+            memory,
+            lambda vectors: whole_product(self.head, self.target_embedding, vectors),
+        )
 
     def step_among(self, word_ids: Tensor) -> Any:
         """`step` among some ids alone: with their logits, which are minus infinity where ruled out.
@@ -212,20 +212,21 @@ class Seq2Seq(Generation, keras.Model):
 
         def step(ids: Tensor, state: list[Tensor], shared: tuple[Any, Tensor]) -> tuple:
             memory, allowed = shared
-            among = memory
             if self.copy_mechanism is not None:
                 places = _places_among(memory.copied_ids, word_ids, allowed)
-                among = memory._replace(copied_ids=places)
-
-            def logits_of(vectors: Tensor, scores: Tensor) -> Tensor:
-                logits = ops.where(allowed[:, None], product_of(vectors), -float("inf"))
-                return self._with_copies(logits, vectors, scores, among)
-
-            return self._advanced(ids, state, memory, logits_of)
+                memory = memory._replace(copied_ids=places)
+            return self._advanced(ids, state, memory, product_of, allowed)
 
         return step
 
-    def _advanced(self, ids: Tensor, state: list[Tensor], memory: Any, logits_of: Any) -> tuple:
+    def _advanced(
+        self,
+        ids: Tensor,
+        state: list[Tensor],
+        memory: AttentionMemory,
+        product_of: Any,
+        allowed: Tensor | None = None,
+    ) -> tuple:
         batch, beams = ops.shape(ids)[0], ops.shape(ids)[1]
         *flat, position = (ops.reshape(part, (-1, ops.shape(part)[-1])) for part in state)
         if self.copy_mechanism is not None:
@@ -239,18 +240,15 @@ class Seq2Seq(Generation, keras.Model):
             return_attention_scores=True,
             training=False,
         )
-        vectors, scores, *state = (
+        logits, vectors, scores, *state = (
             ops.reshape(part, (batch, beams, ops.shape(part)[-1]))
-            for part in (vectors, scores, *flat, position + 1)
+            for part in (product_of(vectors), vectors, scores, *flat, position + 1)
         )
-        return logits_of(vectors, scores), state, scores
-
-    def _with_copies(
-        self, logits: Tensor, vectors: Tensor, scores: Tensor, memory: AttentionMemory
-    ) -> Tensor:
-        if self.copy_mechanism is None:
-            return logits
-        return self.copy_mechanism(logits, vectors, scores, memory.values, memory.copied_ids)
+        if allowed is not None:
+            logits = ops.where(allowed[:, None], logits, -float("inf"))
+        if self.copy_mechanism is not None:
+            logits = self.copy_mechanism(logits, vectors, scores, memory.values, memory.copied_ids)
+        return logits, state, scores
 
     def score(self, source: Tensor, target_in: Tensor, target_out: Tensor) -> ScoredTarget:
         """What the model says of a given target: forced decoding.
