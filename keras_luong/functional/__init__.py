@@ -9,6 +9,7 @@ Reference:
     [arXiv:1508.04025](https://arxiv.org/abs/1508.04025), section 3.
 """
 
+from keras_luong.functional.copying import copy_log_probs
 from keras_luong.functional.coverage import coverage_loss
 from keras_luong.functional.decoder_loop import DERIVATIVES, Given, Trained, decoder_loop
 from keras_luong.functional.long_attention import is_long, long_attention
@@ -52,6 +53,7 @@ __all__ = [
     "Trained",
     "activate",
     "additive_logits",
+    "copy_log_probs",
     "coverage_loss",
     "decoder_loop",
     "dot_logits",

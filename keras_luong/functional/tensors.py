@@ -52,9 +52,10 @@ def project(tensor: Tensor, kernel: Tensor) -> Tensor:
     """`tensor (..., d)` times `kernel (d, u)`, as one product of two matrices.
 
     `ops.matmul` of a tensor by a matrix becomes a `tensordot` on TensorFlow when sizes are unknown,
-    and that has no XLA gradient inside a loop.
+    and that has no XLA gradient inside a loop. The depth is the kernel's: what was cut from a
+    tensor whose depth depends on a batch does not know its own.
     """
-    rows = ops.matmul(ops.reshape(tensor, (-1, tensor.shape[-1])), kernel)
+    rows = ops.matmul(ops.reshape(tensor, (-1, kernel.shape[0])), kernel)
     return ops.reshape(rows, (*ops.shape(tensor)[:-1], kernel.shape[-1]))
 
 

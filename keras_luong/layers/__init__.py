@@ -5,11 +5,14 @@ from keras_luong.layers.attention_decoder import AttentionDecoder
 from keras_luong.layers.attention_decoder_cell import AttentionDecoderCell
 from keras_luong.layers.attention_vector import AttentionVector
 from keras_luong.layers.bahdanau_attention import BahdanauAttention
+from keras_luong.layers.copy_mechanism import CopyMechanism
 from keras_luong.layers.fast_rnn import FastRNN
+from keras_luong.layers.inverse_sigmoid_decay import InverseSigmoidDecay
 from keras_luong.layers.luong_attention import LuongAttention
 from keras_luong.layers.monotonic_attention import MonotonicAttention
 from keras_luong.layers.multi_source_attention import MultiSourceAttention
 from keras_luong.layers.residual_cell import ResidualCell
+from keras_luong.layers.scheduled_sampling import ScheduledSampling
 from keras_luong.layers.tfa_weights import load_tfa_weights
 from keras_luong.layers.word_dropout import WordDropout
 
@@ -21,11 +24,14 @@ __all__ = [
     "AttentionMemory",
     "AttentionVector",
     "BahdanauAttention",
+    "CopyMechanism",
     "FastRNN",
+    "InverseSigmoidDecay",
     "LuongAttention",
     "MonotonicAttention",
     "MultiSourceAttention",
     "ResidualCell",
+    "ScheduledSampling",
     "WordDropout",
     "load_tfa_weights",
 ]

@@ -29,6 +29,7 @@ class AttentionMemory(NamedTuple):
         mask: Boolean `(b, s)`, or `None` to keep every position.
         lengths: int32 `(b,)`, 1 + the last kept position, or `None` where no window needs it.
         dropout_mask: Factors for the scores, broadcastable to `(b, t, s)`, or `None`.
+        copied_ids: int32 `(b, s)`, what a `CopyMechanism` makes of the source, or `None`.
     """
 
     values: Tensor
@@ -36,6 +37,7 @@ class AttentionMemory(NamedTuple):
     mask: Tensor | None
     lengths: Tensor | None = None
     dropout_mask: Tensor | None = None
+    copied_ids: Tensor | None = None
 
 
 class Attended(NamedTuple):

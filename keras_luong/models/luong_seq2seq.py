@@ -2,7 +2,13 @@
 
 import keras
 
-from keras_luong.layers import AttentionDecoder, AttentionDecoderCell, LuongAttention
+from keras_luong.layers import (
+    AttentionDecoder,
+    AttentionDecoderCell,
+    CopyMechanism,
+    LuongAttention,
+    ScheduledSampling,
+)
 from keras_luong.layers.cells import flat_state_size
 from keras_luong.models.encoders import rnn_encoder
 from keras_luong.models.seq2seq import Seq2Seq
@@ -26,6 +32,8 @@ def luong_seq2seq(
     max_source_length: int | None = None,
     input_feeding: bool = True,
     tie_embeddings: bool = True,
+    copy: bool = False,
+    scheduled_sampling: ScheduledSampling | None = None,
     dropout: float = 0.0,
     word_dropout: float = 0.0,
     name: str = "luong_seq2seq",
@@ -51,6 +59,9 @@ def luong_seq2seq(
         input_feeding: Whether the attention vector is part of the decoder's next input.
         tie_embeddings: Whether the vocabulary product uses the target embedding; `embedding_dim`
             must then be `units`.
+        copy: Whether words of the source can be copied, for one vocabulary on both sides: see
+            `CopyMechanism`.
+        scheduled_sampling: What makes the decoder read words of its own in training.
         dropout: Fraction dropped from inputs of encoder layers, the memory, target embeddings and
             attention vectors, and (one mask a sequence) from the inputs of decoder cells after the
             first.
@@ -106,6 +117,8 @@ def luong_seq2seq(
         embedding(target_vocabulary_size, embedding_dim, name="target_embedding"),
         AttentionDecoder(step, name="decoder"),
         None if tie_embeddings else keras.layers.Dense(target_vocabulary_size, name="head"),
+        copy_mechanism=CopyMechanism(target_vocabulary_size) if copy else None,
+        scheduled_sampling=scheduled_sampling,
         dropout=dropout,
         word_dropout=word_dropout,
         name=name,

@@ -8,14 +8,27 @@ from keras import ops
 
 from keras_luong.functional import float32_at_least
 from keras_luong.ids import PADDING_ID
-from keras_luong.layers import AttentionDecoder, AttentionMemory, WordDropout
+from keras_luong.layers import (
+    AttentionDecoder,
+    AttentionMemory,
+    CopyMechanism,
+    ScheduledSampling,
+)
 from keras_luong.models.compiled import CompiledFunctions
+from keras_luong.models.forced_decoding import ForcedDecoding
 from keras_luong.models.generation import Generation
-from keras_luong.models.vocabulary_product import vocabulary_product
+from keras_luong.models.vocabulary_product import vocabulary_product, whole_product
 
 Tensor = Any
 _QUANTIZATION_MODES = ("int8", "int4")
-_PARTS = ("encoder", "target_embedding", "decoder", "head")
+_PARTS = (
+    "encoder",
+    "target_embedding",
+    "decoder",
+    "head",
+    "copy_mechanism",
+    "scheduled_sampling",
+)
 _ENCODER_LAYER = "encoder_layer"
 
 
@@ -49,6 +62,12 @@ class Seq2Seq(Generation, keras.Model):
         decoder: An `AttentionDecoder` with `return_sequences=True` and `return_state=False`.
         head: Layer from attention vectors to logits. `None` ties it to the target embedding, which
             must be a `keras.layers.ReversibleEmbedding` as deep as the attention vector.
+        copy_mechanism: A `CopyMechanism`, so that words of the source can be written whether or not
+            the head knows them. The model then puts out log-probabilities, which training and
+            searches take for logits. It needs the attention scores of every step, so with input
+            feeding training runs in the slower loop of `AttentionDecoder`.
+        scheduled_sampling: A `ScheduledSampling`, so that in training the decoder reads words of
+            its own among the true ones.
         dropout: Fraction dropped from target embeddings and attention vectors in training.
         word_dropout: Fraction of the target words that training replaces by the unknown id, as
             input: they stay what is to be written.
@@ -58,7 +77,7 @@ class Seq2Seq(Generation, keras.Model):
         inputs: `(source, target)`, int32 `(b, s)` and `(b, t)`.
 
     Output shape:
-        Logits `(b, t, vocabulary)`.
+        Logits `(b, t, vocabulary)`, the unknown words of a copy mechanism counted.
 
     Example:
 
@@ -82,32 +101,45 @@ class Seq2Seq(Generation, keras.Model):
         decoder: AttentionDecoder,
         head: keras.layers.Layer | None = None,
         *,
+        copy_mechanism: CopyMechanism | None = None,
+        scheduled_sampling: ScheduledSampling | None = None,
         dropout: float = 0.0,
         word_dropout: float = 0.0,
         **kwargs: Any,
     ) -> None:
         _check_parts(target_embedding, decoder, head)
+        _check_losses(decoder, scheduled_sampling)
         source = keras.Input((None,), dtype="int32", name="source")
         target = keras.Input((None,), dtype="int32", name="target")
-        memory, initial_state = _memory_and_states(encoder(source))
-        drop = keras.layers.Dropout(dropout)
-        words = WordDropout(word_dropout)(target) if word_dropout else target
-        vectors = decoder(
-            drop(target_embedding(words)),
-            memory,
-            initial_state=initial_state,
-            sequences_mask=ops.not_equal(target, PADDING_ID),
-            memory_mask=ops.not_equal(source, PADDING_ID),
+        forced = ForcedDecoding(
+            target_embedding, decoder, head, copy_mechanism, dropout, word_dropout
         )
-        logits = _logits(head, target_embedding, drop(vectors))
+        encoded = _memory_and_states(encoder(_known_source(copy_mechanism, source)))
+        logits, _ = forced(source, *encoded, target)
         super().__init__(inputs=[source, target], outputs=logits, **kwargs)
         self.encoder = encoder
         self.target_embedding = target_embedding
         self.decoder = decoder
         self.head = head
+        self.copy_mechanism = copy_mechanism
+        self.scheduled_sampling = scheduled_sampling
         self.dropout = dropout
         self.word_dropout = word_dropout
+        self._forced = forced
         self._searches = CompiledFunctions()
+
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Tensor:
+        if not training or self.scheduled_sampling is None:
+            return super().call(inputs, training=training, mask=mask)
+        names = [one.name for one in self.inputs]
+        source, target = map(inputs.get, names) if isinstance(inputs, dict) else inputs
+        encoded = self._encoded(source, training=True)
+
+        def predict(words: Tensor) -> Tensor:
+            return self._forced(source, *encoded, target, words=words, training=False)[0]
+
+        words = self.scheduled_sampling(target, predict=predict)
+        return self._forced(source, *encoded, target, words=words, training=True)[0]
 
     @property
     def max_source_length(self) -> int | None:
@@ -126,9 +158,15 @@ class Seq2Seq(Generation, keras.Model):
 
     def encode(self, source: Tensor) -> tuple[AttentionMemory, Any]:
         """Reads source ids `(b, s)`: the prepared memory, and the decoder's initial state."""
-        memory, states = _memory_and_states(self.encoder(source, training=False))
-        mask = ops.not_equal(source, PADDING_ID)
-        return self.decoder.cell.prepare(memory, mask), states
+        memory, states = self._encoded(source)
+        prepared = self.decoder.cell.prepare(memory, ops.not_equal(source, PADDING_ID))
+        if self.copy_mechanism is not None:
+            prepared = prepared._replace(copied_ids=self.copy_mechanism.copied_ids(source))
+        return prepared, states
+
+    def _encoded(self, source: Tensor, training: bool = False) -> tuple[Tensor, Any]:
+        read = _known_source(self.copy_mechanism, source)
+        return _memory_and_states(self.encoder(read, training=training))
 
     def initial_state(self, states: Any, memory: AttentionMemory) -> list[Tensor]:
         """The state a search starts from: flat, each `(b, 1, ...)`, the step's index last."""
@@ -150,7 +188,10 @@ class Seq2Seq(Generation, keras.Model):
             `(logits (b, k, v), new state, attention scores (b, k, s))`.
         """
         return self._advanced(
-            ids, state, memory, lambda vector: _logits(self.head, self.target_embedding, vector)
+            ids,
+            state,
+            memory,
+            lambda vectors: whole_product(self.head, self.target_embedding, vectors),
         )
 
     def step_among(self, word_ids: Tensor) -> Any:
@@ -163,23 +204,35 @@ class Seq2Seq(Generation, keras.Model):
             word_ids: int32 `(n,)`.
 
         Raises:
-            ValueError: For a head that is no `keras.layers.Dense`, and quantized weights whose
-                columns cannot be taken one by one.
+            ValueError: For a head that is no `keras.layers.Dense`, quantized weights whose columns
+                cannot be taken one by one, and a copy mechanism with ids for unknown words.
         """
-        logits_among = vocabulary_product(self.head, self.target_embedding, word_ids)
+        _check_known_words(self.copy_mechanism)
+        product_of = vocabulary_product(self.head, self.target_embedding, word_ids)
 
         def step(ids: Tensor, state: list[Tensor], shared: tuple[Any, Tensor]) -> tuple:
             memory, allowed = shared
-            logits, state, scores = self._advanced(ids, state, memory, logits_among)
-            return ops.where(allowed[:, None], logits, -float("inf")), state, scores
+            if self.copy_mechanism is not None:
+                places = _places_among(memory.copied_ids, word_ids, allowed)
+                memory = memory._replace(copied_ids=places)
+            return self._advanced(ids, state, memory, product_of, allowed)
 
         return step
 
-    def _advanced(self, ids: Tensor, state: list[Tensor], memory: Any, logits_of: Any) -> tuple:
+    def _advanced(
+        self,
+        ids: Tensor,
+        state: list[Tensor],
+        memory: AttentionMemory,
+        product_of: Any,
+        allowed: Tensor | None = None,
+    ) -> tuple:
         batch, beams = ops.shape(ids)[0], ops.shape(ids)[1]
         *flat, position = (ops.reshape(part, (-1, ops.shape(part)[-1])) for part in state)
+        if self.copy_mechanism is not None:
+            ids = self.copy_mechanism.known_target(ids)
         inputs = self.target_embedding(ops.reshape(ids, (-1,)))
-        vector, flat, scores = self.decoder.cell(
+        vectors, flat, scores = self.decoder.cell(
             inputs,
             flat,
             memory=memory,
@@ -187,10 +240,14 @@ class Seq2Seq(Generation, keras.Model):
             return_attention_scores=True,
             training=False,
         )
-        logits, scores, *state = (
+        logits, vectors, scores, *state = (
             ops.reshape(part, (batch, beams, ops.shape(part)[-1]))
-            for part in (logits_of(vector), scores, *flat, position + 1)
+            for part in (product_of(vectors), vectors, scores, *flat, position + 1)
         )
+        if allowed is not None:
+            logits = ops.where(allowed[:, None], logits, -float("inf"))
+        if self.copy_mechanism is not None:
+            logits = self.copy_mechanism(logits, vectors, scores, memory.values, memory.copied_ids)
         return logits, state, scores
 
     def score(self, source: Tensor, target_in: Tensor, target_out: Tensor) -> ScoredTarget:
@@ -204,18 +261,14 @@ class Seq2Seq(Generation, keras.Model):
         Returns:
             A `ScoredTarget`, zeros at padding.
         """
-        memory, initial_state = _memory_and_states(self.encoder(source, training=False))
-        vectors, attention_scores = self.decoder(
-            self.target_embedding(target_in),
-            memory,
-            initial_state=initial_state,
-            sequences_mask=ops.not_equal(target_in, PADDING_ID),
-            memory_mask=ops.not_equal(source, PADDING_ID),
+        logits, attention_scores = self._forced(
+            source,
+            *self._encoded(source),
+            target_in,
             return_attention_scores=True,
             training=False,
         )
-        logits = float32_at_least(_logits(self.head, self.target_embedding, vectors))
-        log_probs = ops.log_softmax(logits, axis=-1)
+        log_probs = ops.log_softmax(float32_at_least(logits), axis=-1)
         picked = ops.take_along_axis(log_probs, target_out[..., None], axis=-1)
         of_tokens = ops.where(ops.equal(target_out, PADDING_ID), 0.0, ops.squeeze(picked, -1))
         return ScoredTarget(ops.sum(of_tokens, axis=-1), of_tokens, attention_scores)
@@ -260,7 +313,8 @@ class Seq2Seq(Generation, keras.Model):
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "Seq2Seq":
         parts: dict[str, Any] = {}
         for name in _PARTS:
-            parts[name] = _deserialized(config[name], parts.get("encoder"), custom_objects)
+            # A model that was saved before there was such a part has none.
+            parts[name] = _deserialized(config.get(name), parts.get("encoder"), custom_objects)
         return cls(**{**config, **parts})
 
 
@@ -288,8 +342,35 @@ def _memory_and_states(outputs: Any) -> tuple[Tensor, list[Tensor] | None]:
     return memory, states or None
 
 
-def _logits(head: Any, target_embedding: Any, vectors: Tensor) -> Tensor:
-    return target_embedding(vectors, reverse=True) if head is None else head(vectors)
+def _known_source(copy_mechanism: CopyMechanism | None, source: Tensor) -> Tensor:
+    """What the encoder reads."""
+    return source if copy_mechanism is None else copy_mechanism.known_source(source)
+
+
+def _places_among(ids: Tensor, word_ids: Tensor, allowed: Tensor) -> Tensor:
+    """Where ids `(b, s)` stand among increasing ids `(n,)`; -1 for those that are not allowed."""
+    places = ops.cast(ops.searchsorted(word_ids, ops.reshape(ids, (-1,))), "int32")
+    places = ops.minimum(ops.reshape(places, ops.shape(ids)), ops.shape(word_ids)[0] - 1)
+    is_there = ops.equal(ops.take(word_ids, places), ids)
+    is_there = ops.logical_and(is_there, ops.take_along_axis(allowed, places, axis=1))
+    return ops.where(is_there, places, -1)
+
+
+def _check_known_words(copy_mechanism: CopyMechanism | None) -> None:
+    if copy_mechanism is not None and copy_mechanism.max_unknown_words:
+        raise ValueError(
+            "A shortlist is of words that the vocabulary has, so it needs a copy mechanism with "
+            f"max_unknown_words=0. Received: {copy_mechanism.max_unknown_words}"
+        )
+
+
+def _check_losses(decoder: AttentionDecoder, scheduled_sampling: Any) -> None:
+    if scheduled_sampling is not None and decoder.coverage_loss:
+        raise ValueError(
+            "A decoder that runs several times in a step would add its coverage loss as often: "
+            "with scheduled_sampling it needs coverage_loss=0. Received: "
+            f"{decoder.coverage_loss}"
+        )
 
 
 def _check_parts(target_embedding: Any, decoder: Any, head: Any) -> None:

@@ -1,4 +1,4 @@
-"""The vocabulary product, of some words alone."""
+"""The vocabulary product: of all words, or of some alone."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,6 +7,13 @@ import keras
 from keras import ops
 
 Tensor = Any
+
+
+def whole_product(
+    head: keras.layers.Layer | None, target_embedding: keras.layers.Layer, vectors: Tensor
+) -> Tensor:
+    """The logits `(..., v)` of all words, of attention vectors `(..., d)`."""
+    return target_embedding(vectors, reverse=True) if head is None else head(vectors)
 
 
 def vocabulary_product(

@@ -52,7 +52,8 @@ def export_seq2seq(
         search: `"beam"`, `"greedy"`, or an object: a `BeamSearch` or a `GreedySearch`.
         max_length: The most ids of a source and of a target, the end not counted. A location score
             may allow the source fewer.
-        source_vocabulary_size: Number of source ids. By default that of the encoder's embedding.
+        source_vocabulary_size: Number of source ids. By default that of the encoder's embedding, or
+            all that a copy mechanism with unknown words has.
         n_best: How many targets `n_best` returns; by default those of the search, or the whole beam
             if that is one.
         sample: What `sample` draws, if there shall be such a signature.
@@ -81,7 +82,7 @@ def export_seq2seq(
     if max_length < 1:
         raise ValueError(f"max_length must be at least 1. Received: {max_length}")
     searcher = Searcher(model, search_of(search), max_length)
-    sizes = source_vocabulary_size, embedded_ids(model.encoder)
+    sizes = source_vocabulary_size, _read_ids(model)
     size = min((one for one in sizes if one is not None), default=0)
     if size <= END_ID:
         raise ValueError(
@@ -101,6 +102,14 @@ def embedded_ids(encoder: Any) -> int | None:
     layers = getattr(encoder, "layers", ())
     embeddings = [layer for layer in layers if isinstance(layer, keras.layers.Embedding)]
     return min((layer.input_dim for layer in embeddings), default=None)
+
+
+def _read_ids(model: Seq2Seq) -> int | None:
+    """How many source ids a model can read, those of unknown words among them."""
+    copying = model.copy_mechanism
+    if copying is None or not copying.max_unknown_words:
+        return embedded_ids(model.encoder)
+    return copying.source_vocabulary_size + copying.max_unknown_words
 
 
 def source_limit(model: Seq2Seq, max_length: int) -> int:

@@ -11,6 +11,7 @@ from keras import ops
 from keras_luong import (
     AttentionDecoder,
     AttentionDecoderCell,
+    CopyMechanism,
     LuongAttention,
     MonotonicAttention,
     Seq2Seq,
@@ -26,7 +27,7 @@ JAX = keras.backend.backend() == "jax"
 SOURCE = np.array([[4, 5, 6, 7, 3], [8, 6, 3, 0, 0], [5, 7, 8, 3, 0], [3, 0, 0, 0, 0]], "int32")
 
 
-def build(cell=None, attention=None, tied=True, input_feeding=True, units=UNITS, dropout=0.0):
+def build(cell=None, attention=None, tied=True, input_feeding=True, units=UNITS, **options):
     cell = keras.layers.LSTMCell(UNITS) if cell is None else cell
     step = AttentionDecoderCell(
         cell, attention or LuongAttention(), units, input_feeding=input_feeding
@@ -38,7 +39,7 @@ def build(cell=None, attention=None, tied=True, input_feeding=True, units=UNITS,
         embedding(TARGET_IDS, UNITS if tied else 4),
         AttentionDecoder(step),
         None if tied else keras.layers.Dense(TARGET_IDS),
-        dropout=dropout,
+        **options,
     )
 
 
@@ -57,6 +58,14 @@ MODELS = {
     "local_m": {"attention": lambda: LuongAttention(window="local_m", window_size=1)},
     "coverage": {"attention": lambda: LuongAttention("concat", use_coverage=True)},
     "monotonic": {"attention": lambda: MonotonicAttention(LuongAttention())},
+    "copying": {"copy_mechanism": lambda: CopyMechanism(TARGET_IDS)},
+    # Source ids from 6 on are unknown words.
+    "unknown_words": {
+        "tied": False,
+        "copy_mechanism": lambda: CopyMechanism(
+            TARGET_IDS, [-1, 1, 2, 3, 7, 5], max_unknown_words=3
+        ),
+    },
 }
 
 
@@ -164,7 +173,9 @@ def test_neither_batch_mates_nor_padding_columns_matter(name):
         np.testing.assert_allclose(padded.attention_scores[row][..., :length], scores, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["tied", "stacked", "local_m", "coverage", "monotonic"])
+@pytest.mark.parametrize(
+    "name", ["tied", "stacked", "local_m", "coverage", "monotonic", "unknown_words"]
+)
 def test_beams_carry_what_belongs_to_them(name):
     model = made(name)
     search = BeamSearch(4, n_best=4, length_penalty="gnmt", beta=0.3)
@@ -239,7 +250,7 @@ TARGETS_IN = np.where(TARGETS == PADDING_ID, 0, np.pad(TARGETS[:, :-1], ((0, 0),
 TARGETS_IN[:, 0] = START_ID
 
 
-@pytest.mark.parametrize("name", ["tied", "coverage"])
+@pytest.mark.parametrize("name", ["tied", "coverage", "copying"])
 def test_scores_of_given_targets_equal_a_loop_over_the_logits(name):
     model = made(name)
     scored = model.score(SOURCE, TARGETS_IN, TARGETS)

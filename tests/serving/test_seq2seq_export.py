@@ -11,6 +11,7 @@ from keras_luong import (
     AttentionDecoder,
     AttentionDecoderCell,
     BeamSearch,
+    CopyMechanism,
     LuongAttention,
     SamplingSearch,
     Seq2Seq,
@@ -108,6 +109,26 @@ def test_a_location_score_reads_less(tmp_path, cpp_runner):
     (reply,) = cpp_loader.run(cpp_runner, tmp_path / "1", [batch])
     assert reply["truncated"].tolist() == [True, False]
     np.testing.assert_array_equal(reply["target_ids"][0], reply["target_ids"][1])
+
+
+def test_unknown_words_are_copied(tmp_path, cpp_runner):
+    parts = model_of()
+    copying = CopyMechanism(TARGETS, range(-SOURCES + TARGETS, TARGETS), max_unknown_words=2)
+    cell = AttentionDecoderCell(keras.layers.GRUCell(8), LuongAttention(), 8)
+    model = Seq2Seq(
+        parts.encoder, parts.target_embedding, AttentionDecoder(cell), copy_mechanism=copying
+    )
+    copying.bias.assign([-9.0])  # nothing but copies
+    export_seq2seq(model, tmp_path / "1", SEARCH, max_length=LIMIT)
+    rows = [[30, 31, 30, 3], [32, 29, 3, 0]]  # 32 is beyond: the unknown id 1, which has no target
+    (reply,) = cpp_loader.run(cpp_runner, tmp_path / "1", [{"source_ids": rows}])
+    found = model.generate(np.array([[30, 31, 30, 3], [1, 29, 3, 0]]), SEARCH, max_length=7)
+    np.testing.assert_allclose(reply["score"], found.scores[:, 0], atol=1e-4)
+    for row, copied in enumerate([{20, 21}, {19}]):
+        length = int(found.lengths[row, 0])
+        ids = reply["target_ids"][row, :length].tolist()
+        assert ids == found.ids[row, 0, :length].numpy().tolist() and copied & set(ids)
+        assert set(ids) <= {*copied, 3}
 
 
 class Encoder(keras.layers.Layer):
