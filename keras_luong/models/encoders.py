@@ -18,7 +18,7 @@ def rnn_encoder(
     state_sizes: Sequence[int] = (),
     cell: str = "lstm",
     num_layers: int = 1,
-    bidirectional: bool = True,
+    bidirectional: bool | str = True,
     residual: bool = False,
     dropout: float = 0.0,
     word_dropout: float = 0.0,
@@ -27,7 +27,11 @@ def rnn_encoder(
     """Embedding, a stack of recurrent layers, and a bridge: source ids to memory and states.
 
     The bridge makes each of the decoder's initial states as `tanh(W [final states] + b)` from the
-    final states of the last layer, both directions.
+    final states of the last layer: of both directions, where that layer has two.
+
+    With `bidirectional="first"` and `residual=True` it is the encoder of GNMT: the first layer
+    reads both ways, those above it forwards, and from the third on, the first whose input is as
+    deep as its output, they add their input.
 
     Args:
         vocabulary_size: Number of source ids; 0 is padding.
@@ -37,8 +41,10 @@ def rnn_encoder(
             `LSTMCell(512)`. Empty for a decoder that starts with zeros.
         cell: `"lstm"` or `"gru"`.
         num_layers: Number of recurrent layers.
-        bidirectional: Whether every layer reads both ways; its depth doubles.
-        residual: Whether layers after the first add their input to their output.
+        bidirectional: Whether every layer reads both ways, which doubles its depth; `"first"` for
+            the first layer alone.
+        residual: Whether layers add their input to their output, from the second on; with
+            `bidirectional="first"` from the third on.
         dropout: Fraction dropped from the input of every layer, and from the memory, in training.
         word_dropout: Fraction of the words that training replaces by the unknown id.
         name: The model's name.
@@ -48,7 +54,7 @@ def rnn_encoder(
         source length, depth)` and one `(batch, size)` for each of `state_sizes`.
 
     Raises:
-        ValueError: For an unknown cell or sizes below 1.
+        ValueError: For an unknown cell, sizes below 1, and `bidirectional="first"` of one layer.
 
     Example:
 
@@ -56,6 +62,10 @@ def rnn_encoder(
     >>> encoder = rnn_encoder(100, 8, 16, state_sizes=[32, 32])
     >>> print([tuple(part.shape) for part in encoder(np.array([[5, 6, 7, 0]]))])
     [(1, 4, 32), (1, 32), (1, 32)]
+
+    Reference:
+        `bidirectional="first"`: [Wu et al. 2016](https://arxiv.org/abs/1609.08144), sections 3.1
+        and 3.2.
     """
     if cell not in _CELLS:
         raise ValueError(f"cell must be one of {sorted(_CELLS)}. Received: {cell!r}")
@@ -63,25 +73,40 @@ def rnn_encoder(
     for what, size in {**sizes, "num_layers": num_layers}.items():
         if size < 1:
             raise ValueError(f"{what} must be at least 1. Received: {size}")
+    _check_directions(bidirectional, num_layers)
     source = keras.Input((None,), dtype="int32", name="source")
     memory = keras.layers.Embedding(
         vocabulary_size, embedding_dim, mask_zero=True, name="source_embedding"
     )(WordDropout(word_dropout)(source) if word_dropout else source)
     states: list[Any] = []
+    first_residual = 2 if bidirectional == "first" else 1
     for index in range(num_layers):
         inputs = keras.layers.Dropout(dropout, name=f"dropout_{index}")(memory)
-        layer = _layer(cell, units, bidirectional, name=f"{cell}_{index}")
-        outputs, *states = layer(inputs)
-        memory = keras.layers.Add()([memory, outputs]) if residual and index else outputs
+        both_ways = index == 0 if bidirectional == "first" else bool(bidirectional)
+        outputs, *states = _layer(cell, units, both_ways, name=f"{cell}_{index}")(inputs)
+        is_residual = residual and index >= first_residual
+        memory = keras.layers.Add()([memory, outputs]) if is_residual else outputs
     memory = keras.layers.Dropout(dropout, name="memory_dropout")(memory)
     return keras.Model(source, [memory, *_bridge(states, state_sizes)], name=name)
 
 
-def _layer(cell: str, units: int, bidirectional: bool, name: str) -> keras.layers.Layer:
+def _check_directions(bidirectional: bool | str, num_layers: int) -> None:
+    if bidirectional not in (True, False, "first"):
+        raise ValueError(
+            f'bidirectional must be True, False or "first". Received: {bidirectional!r}'
+        )
+    if bidirectional == "first" and num_layers < 2:
+        raise ValueError(
+            'bidirectional="first" needs num_layers of at least 2, for there is nothing above the '
+            f"first layer else. Received: num_layers={num_layers}"
+        )
+
+
+def _layer(cell: str, units: int, both_ways: bool, name: str) -> keras.layers.Layer:
     # `LSTM` and `GRU` may use cuDNN, which would switch XLA off for the whole model and put a GPU
     # kernel into the export; and their config does not keep `use_cudnn=False`.
     layer = FastRNN(_CELLS[cell](units), return_sequences=True, return_state=True, name=name)
-    return keras.layers.Bidirectional(layer, name=f"both_{name}") if bidirectional else layer
+    return keras.layers.Bidirectional(layer, name=f"both_{name}") if both_ways else layer
 
 
 def _bridge(states: list[Any], state_sizes: Sequence[int]) -> list[Any]:

@@ -18,7 +18,7 @@ def luong_seq2seq(
     embedding_dim: int | None = None,
     num_layers: int = 1,
     cell: str = "lstm",
-    bidirectional: bool = True,
+    bidirectional: bool | str = True,
     residual: bool = False,
     score_mode: str = "general",
     max_source_length: int | None = None,
@@ -35,13 +35,14 @@ def luong_seq2seq(
     Args:
         source_vocabulary_size: Number of source ids.
         target_vocabulary_size: Number of target ids.
-        units: Depth of the decoder and of the attention vector. A bidirectional encoder has half of
-            it in each direction.
+        units: Depth of the decoder, the attention vector and the memory. An encoder that reads both
+            ways has half of it in each direction.
         embedding_dim: Depth of the embeddings. Defaults to `units`.
         num_layers: Number of layers of the encoder and of the decoder.
         cell: `"lstm"` or `"gru"`.
-        bidirectional: Whether the encoder reads both ways.
-        residual: Whether layers of the encoder after the first add their input to their output.
+        bidirectional: Whether the encoder reads both ways; `"first"` for its first layer alone,
+            which then has `units` in each direction, as in GNMT.
+        residual: Whether layers of the encoder add their input to their output. See `rnn_encoder`.
         score_mode: The score of `LuongAttention`.
         max_source_length: For `score_mode="location"`.
         input_feeding: Whether the attention vector is part of the decoder's next input.
@@ -73,14 +74,15 @@ def luong_seq2seq(
     """
     if cell not in _CELLS:
         raise ValueError(f"cell must be one of {sorted(_CELLS)}. Received: {cell!r}")
-    if bidirectional and units % 2:
+    halves = bidirectional is True
+    if halves and units % 2:
         raise ValueError(f"units must be even for a bidirectional encoder. Received: {units}")
     embedding_dim = units if embedding_dim is None else embedding_dim
     decoder_cell = _decoder_cell(cell, units, num_layers, dropout)
     encoder = rnn_encoder(
         source_vocabulary_size,
         embedding_dim,
-        units // 2 if bidirectional else units,
+        units // 2 if halves else units,
         state_sizes=flat_state_size(decoder_cell),
         cell=cell,
         num_layers=num_layers,

@@ -104,6 +104,41 @@ def test_a_residual_layer_adds_its_input(cell):
     assert not plain[kept].any()
 
 
+def plain_gnmt_encoder(cell, num_layers, state_sizes):
+    """The same of Keras' own layers alone, with their weights in the same order."""
+    cell = {"lstm": keras.layers.LSTMCell, "gru": keras.layers.GRUCell}[cell]
+
+    def rnn():
+        return keras.layers.RNN(cell(UNITS), return_sequences=True, return_state=True)
+
+    source = keras.Input((None,), dtype="int32")
+    words = keras.layers.Embedding(VOCABULARY, EMBEDDING, mask_zero=True)(source)
+    first, *states = keras.layers.Bidirectional(rnn())(words)
+    memory, *states = rnn()(first)  # as deep as the first layer is not: nothing is added
+    for _ in range(2, num_layers):
+        outputs, *states = rnn()(memory)
+        memory = keras.layers.Add()([memory, outputs])
+    final = states[0] if len(states) == 1 else keras.layers.Concatenate()(states)
+    bridge = [keras.layers.Dense(size, activation="tanh")(final) for size in state_sizes]
+    return keras.Model(source, [memory, *bridge])
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_the_encoder_of_gnmt_equals_its_plain_composition(cell):
+    options = {"cell": cell, "num_layers": 4, "state_sizes": [5, 2]}
+    model = encoder(**options, bidirectional="first", residual=True)
+    plain = plain_gnmt_encoder(**options)
+    randomize(plain)
+    model.set_weights(plain.get_weights())
+    memory, *states = to_numpy(model(SOURCE))
+    expected_memory, *expected_states = to_numpy(plain(SOURCE))
+    assert memory.shape == (3, 4, UNITS)
+    assert [state.shape for state in states] == [(3, 5), (3, 2)]
+    np.testing.assert_allclose(memory, expected_memory, atol=1e-5)
+    for state, expected in zip(states, expected_states, strict=True):
+        np.testing.assert_allclose(state, expected, atol=1e-5)
+
+
 def test_dropout_in_training_only():
     model = encoder(dropout=0.5)
     randomize(model)
@@ -139,6 +174,8 @@ def test_no_layer_that_may_use_cudnn_even_after_loading(tmp_path):
         ({"embedding_dim": 0}, ["embedding_dim", "at least 1", "0"]),
         ({"units": -2}, ["units", "at least 1", "-2"]),
         ({"num_layers": 0}, ["num_layers", "at least 1", "0"]),
+        ({"bidirectional": "last"}, ["bidirectional", '"first"', "'last'"]),
+        ({"bidirectional": "first"}, ['"first"', "num_layers", "at least 2", "num_layers=1"]),
     ],
     ids=str,
 )

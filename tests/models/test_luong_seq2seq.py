@@ -18,6 +18,7 @@ LABELS = np.array([[8, 9, 3], [5, 3, 0]], "int32")
     [
         {},
         {"cell": "gru", "num_layers": 2, "residual": True, "dropout": 0.2},
+        {"bidirectional": "first", "num_layers": 3, "residual": True},
         {"bidirectional": False, "input_feeding": False, "score_mode": "dot"},
         {"tie_embeddings": False, "embedding_dim": 5, "score_mode": "concat"},
         {"score_mode": "location", "max_source_length": 6, "cell": "gru"},
@@ -53,6 +54,15 @@ def test_what_the_options_build():
     # A bridge to h and c of both decoder cells.
     assert [tuple(one.shape) for one in model.encoder.output[1:]] == [(None, 8)] * 4
     assert tuple(model.target_embedding.embeddings.shape) == (12, 8)
+
+
+def test_units_of_the_encoder_of_gnmt():
+    # An odd number may be, since it is not halved.
+    model = luong_seq2seq(10, 12, units=7, num_layers=2, bidirectional="first")
+    assert tuple(model.encoder.output[0].shape) == (None, None, 7)
+    lower, upper = (model.encoder.get_layer(name) for name in ("both_lstm_0", "lstm_1"))
+    assert tuple(lower.output[0].shape) == (None, None, 14)
+    assert tuple(upper.cell.kernel.shape) == (14, 28)
 
 
 def test_embedding_dim_without_tied_embeddings():
