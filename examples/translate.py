@@ -42,7 +42,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--vocabulary", type=int, default=6000, help="joint subwords (%(default)s)")
     parser.add_argument("--units", type=int, default=256, help="depth (%(default)s)")
     parser.add_argument("--layers", type=int, default=1, help="layers (%(default)s)")
-    parser.add_argument("--cell", choices=("lstm", "gru"), default="lstm")
+    parser.add_argument("--cell", choices=("lstm", "gru", "layer_norm_lstm"), default="lstm")
     parser.add_argument("--dropout", type=float, default=0.4, help="(%(default)s)")
     parser.add_argument("--batch-size", type=int, default=64, help="pairs (%(default)s)")
     parser.add_argument("--learning-rate", type=float, default=2e-3, help="peak (%(default)s)")

@@ -27,6 +27,7 @@ from keras_luong.functional.scores import additive_logits, dot_logits, location_
 from keras_luong.functional.tensors import (
     activate,
     float32_at_least,
+    layer_norm,
     project,
     tanh,
     weighted_sum,
@@ -60,6 +61,7 @@ __all__ = [
     "in_window",
     "is_long",
     "is_there",
+    "layer_norm",
     "location_logits",
     "long_attention",
     "masked_hardmax",

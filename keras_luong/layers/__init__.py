@@ -6,6 +6,7 @@ from keras_luong.layers.attention_decoder_cell import AttentionDecoderCell
 from keras_luong.layers.attention_vector import AttentionVector
 from keras_luong.layers.bahdanau_attention import BahdanauAttention
 from keras_luong.layers.fast_rnn import FastRNN
+from keras_luong.layers.layer_norm_lstm_cell import LayerNormLSTMCell
 from keras_luong.layers.luong_attention import LuongAttention
 from keras_luong.layers.monotonic_attention import MonotonicAttention
 from keras_luong.layers.multi_source_attention import MultiSourceAttention
@@ -22,6 +23,7 @@ __all__ = [
     "AttentionVector",
     "BahdanauAttention",
     "FastRNN",
+    "LayerNormLSTMCell",
     "LuongAttention",
     "MonotonicAttention",
     "MultiSourceAttention",

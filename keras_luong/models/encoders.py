@@ -5,9 +5,13 @@ from typing import Any
 
 import keras
 
-from keras_luong.layers import FastRNN, WordDropout
+from keras_luong.layers import FastRNN, LayerNormLSTMCell, WordDropout
 
-_CELLS = {"lstm": keras.layers.LSTMCell, "gru": keras.layers.GRUCell}
+_CELLS = {
+    "lstm": keras.layers.LSTMCell,
+    "gru": keras.layers.GRUCell,
+    "layer_norm_lstm": LayerNormLSTMCell,
+}
 
 
 def rnn_encoder(
@@ -39,7 +43,8 @@ def rnn_encoder(
         units: Depth of each layer, per direction.
         state_sizes: Depths of the decoder's states, flat, such as `[512, 512]` for an
             `LSTMCell(512)`. Empty for a decoder that starts with zeros.
-        cell: `"lstm"` or `"gru"`.
+        cell: `"lstm"`, `"gru"` or `"layer_norm_lstm"`, a `LayerNormLSTMCell`, for which there is no
+            fast loop.
         num_layers: Number of recurrent layers.
         bidirectional: Whether every layer reads both ways, which doubles its depth; `"first"` for
             the first layer alone.
@@ -67,8 +72,6 @@ def rnn_encoder(
         `bidirectional="first"`: [Wu et al. 2016](https://arxiv.org/abs/1609.08144), sections 3.1
         and 3.2.
     """
-    if cell not in _CELLS:
-        raise ValueError(f"cell must be one of {sorted(_CELLS)}. Received: {cell!r}")
     sizes = {"vocabulary_size": vocabulary_size, "embedding_dim": embedding_dim, "units": units}
     for what, size in {**sizes, "num_layers": num_layers}.items():
         if size < 1:
@@ -90,6 +93,13 @@ def rnn_encoder(
     return keras.Model(source, [memory, *_bridge(states, state_sizes)], name=name)
 
 
+def cell_class(name: str) -> type[keras.layers.Layer]:
+    """The recurrent cell of a short name."""
+    if name not in _CELLS:
+        raise ValueError(f"cell must be one of {sorted(_CELLS)}. Received: {name!r}")
+    return _CELLS[name]
+
+
 def _check_directions(bidirectional: bool | str, num_layers: int) -> None:
     if bidirectional not in (True, False, "first"):
         raise ValueError(
@@ -105,7 +115,7 @@ def _check_directions(bidirectional: bool | str, num_layers: int) -> None:
 def _layer(cell: str, units: int, both_ways: bool, name: str) -> keras.layers.Layer:
     # `LSTM` and `GRU` may use cuDNN, which would switch XLA off for the whole model and put a GPU
     # kernel into the export; and their config does not keep `use_cudnn=False`.
-    layer = FastRNN(_CELLS[cell](units), return_sequences=True, return_state=True, name=name)
+    layer = FastRNN(cell_class(cell)(units), return_sequences=True, return_state=True, name=name)
     return keras.layers.Bidirectional(layer, name=f"both_{name}") if both_ways else layer
 
 

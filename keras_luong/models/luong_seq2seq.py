@@ -4,10 +4,8 @@ import keras
 
 from keras_luong.layers import AttentionDecoder, AttentionDecoderCell, LuongAttention
 from keras_luong.layers.cells import flat_state_size
-from keras_luong.models.encoders import rnn_encoder
+from keras_luong.models.encoders import cell_class, rnn_encoder
 from keras_luong.models.seq2seq import Seq2Seq
-
-_CELLS = {"lstm": keras.layers.LSTMCell, "gru": keras.layers.GRUCell}
 
 
 def luong_seq2seq(
@@ -39,7 +37,7 @@ def luong_seq2seq(
             ways has half of it in each direction.
         embedding_dim: Depth of the embeddings. Defaults to `units`.
         num_layers: Number of layers of the encoder and of the decoder.
-        cell: `"lstm"` or `"gru"`.
+        cell: `"lstm"`, `"gru"` or `"layer_norm_lstm"`, for which there are no fast loops.
         bidirectional: Whether the encoder reads both ways; `"first"` for its first layer alone,
             which then has `units` in each direction, as in GNMT.
         residual: Whether layers of the encoder add their input to their output. See `rnn_encoder`.
@@ -72,8 +70,6 @@ def luong_seq2seq(
         [Luong, Pham, Manning 2015](https://arxiv.org/abs/1508.04025). The paper's encoder reads one
         way; two ways are the default here, as in the reference models that followed it.
     """
-    if cell not in _CELLS:
-        raise ValueError(f"cell must be one of {sorted(_CELLS)}. Received: {cell!r}")
     halves = bidirectional is True
     if halves and units % 2:
         raise ValueError(f"units must be even for a bidirectional encoder. Received: {units}")
@@ -107,5 +103,7 @@ def luong_seq2seq(
 
 def _decoder_cell(cell: str, units: int, num_layers: int, dropout: float) -> keras.layers.Layer:
     # The first cell's input is dropped outside the loop, by Seq2Seq.
-    cells = [_CELLS[cell](units, dropout=dropout if index else 0.0) for index in range(num_layers)]
+    cells = [
+        cell_class(cell)(units, dropout=dropout if index else 0.0) for index in range(num_layers)
+    ]
     return cells[0] if num_layers == 1 else keras.layers.StackedRNNCells(cells)

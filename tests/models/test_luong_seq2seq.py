@@ -19,6 +19,7 @@ LABELS = np.array([[8, 9, 3], [5, 3, 0]], "int32")
         {},
         {"cell": "gru", "num_layers": 2, "residual": True, "dropout": 0.2},
         {"bidirectional": "first", "num_layers": 3, "residual": True},
+        {"cell": "layer_norm_lstm", "num_layers": 2, "dropout": 0.2},
         {"bidirectional": False, "input_feeding": False, "score_mode": "dot"},
         {"tie_embeddings": False, "embedding_dim": 5, "score_mode": "concat"},
         {"score_mode": "location", "max_source_length": 6, "cell": "gru"},
