@@ -6,6 +6,7 @@ from typing import Any
 import keras
 
 from keras_luong.layers import FastRNN, LayerNormLSTMCell, WordDropout
+from keras_luong.models.dropout import dropout_class
 
 _CELLS = {
     "lstm": keras.layers.LSTMCell,
@@ -25,6 +26,8 @@ def rnn_encoder(
     bidirectional: bool | str = True,
     residual: bool = False,
     dropout: float = 0.0,
+    recurrent_dropout: float = 0.0,
+    variational_dropout: bool = False,
     word_dropout: float = 0.0,
     name: str = "encoder",
 ) -> keras.Model:
@@ -51,6 +54,11 @@ def rnn_encoder(
         residual: Whether layers add their input to their output, from the second on; with
             `bidirectional="first"` from the third on.
         dropout: Fraction dropped from the input of every layer, and from the memory, in training.
+        recurrent_dropout: Fraction dropped from the states that a layer hands on to its next step,
+            for each gate by one mask a sequence. There is no fast loop with it.
+        variational_dropout: Whether `dropout` too drops by one mask a sequence, the same at every
+            step, which costs no time. With `recurrent_dropout` it is the dropout of Gal and
+            Ghahramani.
         word_dropout: Fraction of the words that training replaces by the unknown id.
         name: The model's name.
 
@@ -59,7 +67,8 @@ def rnn_encoder(
         source length, depth)` and one `(batch, size)` for each of `state_sizes`.
 
     Raises:
-        ValueError: For an unknown cell, sizes below 1, and `bidirectional="first"` of one layer.
+        ValueError: For an unknown cell, sizes below 1, `bidirectional="first"` of one layer, and a
+            `recurrent_dropout` that is not from 0 to below 1.
 
     Example:
 
@@ -70,13 +79,18 @@ def rnn_encoder(
 
     Reference:
         `bidirectional="first"`: [Wu et al. 2016](https://arxiv.org/abs/1609.08144), sections 3.1
-        and 3.2.
+        and 3.2; `variational_dropout`: [Gal, Ghahramani 2016](https://arxiv.org/abs/1512.05287).
     """
     sizes = {"vocabulary_size": vocabulary_size, "embedding_dim": embedding_dim, "units": units}
     for what, size in {**sizes, "num_layers": num_layers}.items():
         if size < 1:
             raise ValueError(f"{what} must be at least 1. Received: {size}")
     _check_directions(bidirectional, num_layers)
+    if not 0 <= recurrent_dropout < 1:
+        raise ValueError(
+            f"recurrent_dropout must be from 0 to below 1. Received: {recurrent_dropout}"
+        )
+    drop = dropout_class(variational_dropout)
     source = keras.Input((None,), dtype="int32", name="source")
     memory = keras.layers.Embedding(
         vocabulary_size, embedding_dim, mask_zero=True, name="source_embedding"
@@ -84,12 +98,13 @@ def rnn_encoder(
     states: list[Any] = []
     first_residual = 2 if bidirectional == "first" else 1
     for index in range(num_layers):
-        inputs = keras.layers.Dropout(dropout, name=f"dropout_{index}")(memory)
+        inputs = drop(dropout, name=f"dropout_{index}")(memory)
         both_ways = index == 0 if bidirectional == "first" else bool(bidirectional)
-        outputs, *states = _layer(cell, units, both_ways, name=f"{cell}_{index}")(inputs)
+        own = cell_class(cell)(units, recurrent_dropout=recurrent_dropout)
+        outputs, *states = _layer(own, both_ways, name=f"{cell}_{index}")(inputs)
         is_residual = residual and index >= first_residual
         memory = keras.layers.Add()([memory, outputs]) if is_residual else outputs
-    memory = keras.layers.Dropout(dropout, name="memory_dropout")(memory)
+    memory = drop(dropout, name="memory_dropout")(memory)
     return keras.Model(source, [memory, *_bridge(states, state_sizes)], name=name)
 
 
@@ -112,10 +127,10 @@ def _check_directions(bidirectional: bool | str, num_layers: int) -> None:
         )
 
 
-def _layer(cell: str, units: int, both_ways: bool, name: str) -> keras.layers.Layer:
+def _layer(cell: Any, both_ways: bool, name: str) -> keras.layers.Layer:
     # `LSTM` and `GRU` may use cuDNN, which would switch XLA off for the whole model and put a GPU
     # kernel into the export; and their config does not keep `use_cudnn=False`.
-    layer = FastRNN(cell_class(cell)(units), return_sequences=True, return_state=True, name=name)
+    layer = FastRNN(cell, return_sequences=True, return_state=True, name=name)
     return keras.layers.Bidirectional(layer, name=f"both_{name}") if both_ways else layer
 
 

@@ -23,6 +23,8 @@ def luong_seq2seq(
     input_feeding: bool = True,
     tie_embeddings: bool = True,
     dropout: float = 0.0,
+    recurrent_dropout: float = 0.0,
+    variational_dropout: bool = False,
     word_dropout: float = 0.0,
     name: str = "luong_seq2seq",
 ) -> Seq2Seq:
@@ -49,6 +51,11 @@ def luong_seq2seq(
         dropout: Fraction dropped from inputs of encoder layers, the memory, target embeddings and
             attention vectors, and (one mask a sequence) from the inputs of decoder cells after the
             first.
+        recurrent_dropout: Fraction dropped from the states that encoder layers and decoder cells
+            hand on to their next step, by masks of a whole sequence. There are no fast loops with
+            it.
+        variational_dropout: Whether all of `dropout` is by one mask a sequence. With
+            `recurrent_dropout` it is the dropout of Gal and Ghahramani (2016).
         word_dropout: Fraction of the words, on both sides, that training replaces by the unknown
             id.
         name: The model's name.
@@ -74,7 +81,7 @@ def luong_seq2seq(
     if halves and units % 2:
         raise ValueError(f"units must be even for a bidirectional encoder. Received: {units}")
     embedding_dim = units if embedding_dim is None else embedding_dim
-    decoder_cell = _decoder_cell(cell, units, num_layers, dropout)
+    decoder_cell = _decoder_cell(cell, units, num_layers, dropout, recurrent_dropout)
     encoder = rnn_encoder(
         source_vocabulary_size,
         embedding_dim,
@@ -85,6 +92,8 @@ def luong_seq2seq(
         bidirectional=bidirectional,
         residual=residual,
         dropout=dropout,
+        recurrent_dropout=recurrent_dropout,
+        variational_dropout=variational_dropout,
         word_dropout=word_dropout,
     )
     attention = LuongAttention(score_mode, max_source_length=max_source_length)
@@ -96,14 +105,20 @@ def luong_seq2seq(
         AttentionDecoder(step, name="decoder"),
         None if tie_embeddings else keras.layers.Dense(target_vocabulary_size, name="head"),
         dropout=dropout,
+        variational_dropout=variational_dropout,
         word_dropout=word_dropout,
         name=name,
     )
 
 
-def _decoder_cell(cell: str, units: int, num_layers: int, dropout: float) -> keras.layers.Layer:
+def _decoder_cell(
+    cell: str, units: int, num_layers: int, dropout: float, recurrent_dropout: float
+) -> keras.layers.Layer:
     # The first cell's input is dropped outside the loop, by Seq2Seq.
     cells = [
-        cell_class(cell)(units, dropout=dropout if index else 0.0) for index in range(num_layers)
+        cell_class(cell)(
+            units, dropout=dropout if index else 0.0, recurrent_dropout=recurrent_dropout
+        )
+        for index in range(num_layers)
     ]
     return cells[0] if num_layers == 1 else keras.layers.StackedRNNCells(cells)

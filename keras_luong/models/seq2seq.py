@@ -10,12 +10,14 @@ from keras_luong.functional import float32_at_least
 from keras_luong.ids import PADDING_ID
 from keras_luong.layers import AttentionDecoder, AttentionMemory, WordDropout
 from keras_luong.models.compiled import CompiledFunctions
+from keras_luong.models.dropout import dropout_class
 from keras_luong.models.generation import Generation
 from keras_luong.models.vocabulary_product import vocabulary_product
 
 Tensor = Any
 _QUANTIZATION_MODES = ("int8", "int4")
 _PARTS = ("encoder", "target_embedding", "decoder", "head")
+_RATES = ("dropout", "variational_dropout", "word_dropout")
 _ENCODER_LAYER = "encoder_layer"
 
 
@@ -50,6 +52,8 @@ class Seq2Seq(Generation, keras.Model):
         head: Layer from attention vectors to logits. `None` ties it to the target embedding, which
             must be a `keras.layers.ReversibleEmbedding` as deep as the attention vector.
         dropout: Fraction dropped from target embeddings and attention vectors in training.
+        variational_dropout: Whether `dropout` drops by one mask a sequence, the same at every step,
+            and not anew at each.
         word_dropout: Fraction of the target words that training replaces by the unknown id, as
             input: they stay what is to be written.
         **kwargs: `name` and the like of `keras.Model`.
@@ -83,6 +87,7 @@ class Seq2Seq(Generation, keras.Model):
         head: keras.layers.Layer | None = None,
         *,
         dropout: float = 0.0,
+        variational_dropout: bool = False,
         word_dropout: float = 0.0,
         **kwargs: Any,
     ) -> None:
@@ -90,7 +95,7 @@ class Seq2Seq(Generation, keras.Model):
         source = keras.Input((None,), dtype="int32", name="source")
         target = keras.Input((None,), dtype="int32", name="target")
         memory, initial_state = _memory_and_states(encoder(source))
-        drop = keras.layers.Dropout(dropout)
+        drop = dropout_class(variational_dropout)(dropout)
         words = WordDropout(word_dropout)(target) if word_dropout else target
         vectors = decoder(
             drop(target_embedding(words)),
@@ -106,6 +111,7 @@ class Seq2Seq(Generation, keras.Model):
         self.decoder = decoder
         self.head = head
         self.dropout = dropout
+        self.variational_dropout = variational_dropout
         self.word_dropout = word_dropout
         self._searches = CompiledFunctions()
 
@@ -253,7 +259,7 @@ class Seq2Seq(Generation, keras.Model):
 
     def get_config(self) -> dict[str, Any]:
         config = {name: _serialized(getattr(self, name), self.encoder) for name in _PARTS}
-        rates = {"dropout": self.dropout, "word_dropout": self.word_dropout}
+        rates = {name: getattr(self, name) for name in _RATES}
         return {**config, **rates, "name": self.name, "trainable": self.trainable}
 
     @classmethod
