@@ -38,7 +38,13 @@ from keras_luong.serving.translation import (
     translations_of,
 )
 from keras_luong.serving.unknown_words import UnknownWords
-from keras_luong.text import SubwordTokenizer, TrainingBatches, encode_pairs, evaluation_batches
+from keras_luong.text import (
+    SubwordTokenizer,
+    TrainingBatches,
+    encode_pairs,
+    evaluation_batches,
+    sample_pairs,
+)
 from keras_luong.training import (
     Alignment,
     AlignmentImages,
@@ -113,6 +119,7 @@ class Translator:
         batch_size: int = 64,
         buckets: int = 5,
         seed: int = 0,
+        subword_sampling: float | None = None,
         callbacks: Iterable[keras.callbacks.Callback] = (),
         log_dir: str | os.PathLike[str] | None = None,
         alignment_texts: Sequence[str] = (),
@@ -133,6 +140,9 @@ class Translator:
             batch_size: Pairs in a batch.
             buckets: The most shapes of batches there may be; XLA compiles once for each.
             seed: Of the order of the pairs.
+            subword_sampling: To split the texts into other subwords in every epoch: the `alpha` of
+                `SubwordTokenizer.sample`, such as 0.2. Validation and translation go on with the
+                best subwords.
             callbacks: Further Keras callbacks.
             log_dir: Where TensorBoard logs go: losses, and alignments of `alignment_texts`.
             alignment_texts: Texts whose alignments are drawn after every epoch.
@@ -145,14 +155,16 @@ class Translator:
             What `keras.Model.fit` returns.
 
         Raises:
-            ValueError: If no pair is left, and for a model that is quantized.
+            ValueError: If no pair is left, for a model that is quantized, and for subwords that
+                cannot be drawn.
         """
         if self.model.is_quantized:
             raise ValueError(
                 "A quantized model cannot be trained: its integers have no gradient. Train it "
                 "before `quantize`, or load it as it was saved then."
             )
-        batches = TrainingBatches(self._encode(train_pairs), batch_size, buckets=buckets, seed=seed)
+        encoded = self._encode(train_pairs, subword_sampling)
+        batches = TrainingBatches(encoded, batch_size, buckets=buckets, seed=seed)
         validation = None
         if validation_data is not None:
             encoded = self._encode(validation_data)
@@ -536,10 +548,13 @@ class Translator:
     def _source_limit(self) -> int:
         return source_limit(self.model, self.max_length)
 
-    def _encode(self, pairs: Pairs) -> Any:
-        encoded = encode_pairs(
-            pairs, self.source_tokenizer, self.target_tokenizer, max_length=self._source_limit
-        )
+    def _encode(self, pairs: Pairs, subword_sampling: float | None = None) -> Any:
+        tokenizers, limit = (self.source_tokenizer, self.target_tokenizer), self._source_limit
+        encoded: Any
+        if subword_sampling is None:
+            encoded = encode_pairs(pairs, *tokenizers, max_length=limit)
+        else:
+            encoded = sample_pairs(pairs, *tokenizers, alpha=subword_sampling, max_length=limit)
         if any(encoded.dropped.values()):
             _LOGGER.warning(
                 "Of %d pairs %d are left out: %d with an empty side, %d of more than %d subwords.",

@@ -1,9 +1,11 @@
 """A subword vocabulary trained on the user's own text, applied inside the TensorFlow graph."""
 
+import functools
 import io
 import os
 import re
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,10 @@ MAX_TRAINING_TEXTS = 2_000_000
 # The in-graph tokenizer and sentencepiece's own encoder disagree on these characters alone
 # (the first takes them for spaces before it normalizes, the second does not).
 _SPACES = "[\t\n\v\f\r\u2581]"
+
+# sentencepiece has one seed for a process, and 2^32 - 1 stands for none.
+_SAMPLING = threading.Lock()
+_SEEDS = 2**32 - 1
 
 
 class SubwordTokenizer(tf.Module):
@@ -51,8 +57,10 @@ class SubwordTokenizer(tf.Module):
 
     def __init__(self, model: bytes) -> None:
         super().__init__(name="subword_tokenizer")
-        pieces = _pieces_of(model)
+        parsed = _parsed(model)
+        pieces = [piece.piece for piece in parsed.pieces]
         self._model = bytes(model)
+        self._model_type = _type_of(parsed)
         self._vocabulary_size = len(pieces)
         # FastSentencepieceTokenizer rather than SentencepieceTokenizer: it is stateless, so an
         # export needs no resource to be named, shared and initialized, and it takes half the room.
@@ -177,6 +185,43 @@ class SubwordTokenizer(tf.Module):
             raise ValueError(f"`texts` must have shape (batch,). Received: shape {texts.shape}")
         return self._tokenizer.tokenize(_clean(texts))
 
+    def sample(self, texts: Sequence[str], alpha: float, seed: int) -> list[list[int]]:
+        """Draws a segmentation of each text: subword regularization, outside of the graph.
+
+        A segmentation x has the probability `P(x)^alpha / sum over all x' of P(x')^alpha` under the
+        unigram model. The same arguments always give the same ids.
+
+        Args:
+            texts: Strings.
+            alpha: Greater than 0: the smaller, the more even the probabilities are. 0.1 to 0.5 are
+                usual.
+            seed: Integer.
+
+        Returns:
+            A list of ids for each text, without start and end.
+
+        Raises:
+            ValueError: For another `alpha`, and a model that has one segmentation of a text alone.
+
+        Reference:
+            [Kudo 2018](https://arxiv.org/abs/1804.10959), section 3.3, with l infinite.
+        """
+        if self._model_type == "char":
+            raise ValueError("A model of type 'char' has one segmentation of a text alone.")
+        if not 0 < alpha < float("inf"):
+            raise ValueError(f"`alpha` must be greater than 0. Received: {alpha}")
+        texts = [re.sub(_SPACES, " ", text) for text in texts]
+        with _SAMPLING:
+            sentencepiece.set_random_generator_seed(seed % _SEEDS)
+            # How several threads shared the texts would change what is drawn.
+            return self._processor.encode(
+                texts, enable_sampling=True, nbest_size=-1, alpha=alpha, num_threads=1
+            )
+
+    @functools.cached_property
+    def _processor(self) -> Any:
+        return sentencepiece.SentencePieceProcessor(model_proto=self._model)
+
     def detokenize(self, ids: Tensor) -> Tensor:
         """Turns ids back into text.
 
@@ -220,8 +265,8 @@ def _clean(texts: Tensor) -> Tensor:
     return tf.strings.regex_replace(texts, _SPACES, " ")
 
 
-def _pieces_of(model: bytes) -> list[str]:
-    """Reads the vocabulary of a model, and refuses what the in-graph tokenizer gets wrong."""
+def _parsed(model: bytes) -> Any:
+    """Reads a model, and refuses what the in-graph tokenizer gets wrong."""
     if not isinstance(model, bytes):
         raise TypeError(f"`model` must be the bytes of a model. Received: {type(model).__name__}")
     parsed = sentencepiece_model_pb2.ModelProto()
@@ -232,7 +277,7 @@ def _pieces_of(model: bytes) -> list[str]:
     if not parsed.pieces:
         raise ValueError(f"Not a SentencePiece model ({len(model)} bytes).")
     trainer, normalizer = parsed.trainer_spec, parsed.normalizer_spec
-    model_type = trainer.ModelType.Name(trainer.model_type).lower()
+    model_type = _type_of(parsed)
     if model_type not in MODEL_TYPES:
         # FastSentencepieceTokenizer splits by unigram's rule whatever the type. With the scores of
         # a BPE model, more than half of German sentences come out wrong.
@@ -257,7 +302,12 @@ def _pieces_of(model: bytes) -> list[str]:
     ):
         if found != expected:
             raise ValueError(f"A model with {name}={found} cannot run in the graph.")
-    return [piece.piece for piece in parsed.pieces]
+    return parsed
+
+
+def _type_of(parsed: Any) -> str:
+    trainer = parsed.trainer_spec
+    return trainer.ModelType.Name(trainer.model_type).lower()
 
 
 def _check_training_arguments(

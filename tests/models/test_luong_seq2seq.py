@@ -18,8 +18,14 @@ LABELS = np.array([[8, 9, 3], [5, 3, 0]], "int32")
     [
         {},
         {"cell": "gru", "num_layers": 2, "residual": True, "dropout": 0.2},
-        {"bidirectional": "first", "num_layers": 2, "cell": "layer_norm_lstm"},
-        {"cell": "gru", "dropout": 0.2, "recurrent_dropout": 0.2, "variational_dropout": True},
+        {
+            "bidirectional": "first",
+            "num_layers": 2,
+            "cell": "layer_norm_lstm",
+            "dropout": 0.2,
+            "recurrent_dropout": 0.2,
+            "variational_dropout": True,
+        },
         {"bidirectional": False, "input_feeding": False, "score_mode": "dot"},
         {"tie_embeddings": False, "embedding_dim": 5, "score_mode": "concat"},
         {"score_mode": "location", "max_source_length": 6, "cell": "gru"},

@@ -1,3 +1,5 @@
+import collections
+import concurrent.futures
 import json
 import os
 import random
@@ -415,6 +417,72 @@ def test_the_same_ids_in_training_and_export(german, english, tmp_path):
         eager = tokenizer.tokenize(texts)
         assert np.array_equal(outputs[f"{name}_ids"], eager.to_tensor(PADDING_ID))
     assert outputs["source_text"][0] == GERMAN[0].encode() != outputs["target_text"][0]
+
+
+def segmentations(word, scores):
+    """All ways to make a word of pieces, by ids, with their log-probabilities."""
+    if not word:
+        return {(): 0.0}
+    return {
+        (id_, *rest): score + of_rest
+        for piece, (id_, score) in scores.items()
+        if word.startswith(piece)
+        for rest, of_rest in segmentations(word[len(piece) :], scores).items()
+    }
+
+
+@pytest.mark.parametrize("alpha", [0.2, 1.0])
+def test_samples_have_the_probabilities_of_the_paper(german, alpha):
+    model = sentencepiece_model_pb2.ModelProto.FromString(german.model)
+    scores = {
+        piece.piece: (id_, piece.score) for id_, piece in enumerate(model.pieces) if id_ > END_ID
+    }
+    of_all = segmentations("▁Hunde▁laufen▁durch▁die▁Stadt", scores)
+    assert len(of_all) > 8
+    weights = {ids: np.exp(alpha * score) for ids, score in of_all.items()}
+    total, count, text = sum(weights.values()), 20_000, "Hunde laufen durch die Stadt"
+    drawn = collections.Counter(map(tuple, german.sample([text] * count, alpha, seed=3)))
+    assert set(drawn) <= set(weights)
+    for ids, weight in weights.items():
+        share = weight / total
+        # Five standard deviations.
+        assert abs(drawn[ids] / count - share) < 5 * np.sqrt(share * (1 - share) / count) + 1e-9
+
+
+def test_samples_spell_the_text_and_go_to_the_best_where_alpha_is_large(german):
+    texts = [*GERMAN, *ODD, *random_texts(50)]
+    drawn = tf.ragged.constant(german.sample(texts, 0.1, 5), tf.int32, row_splits_dtype=tf.int64)
+    best = german.tokenize(texts)
+    assert drawn.to_list() != best.to_list()
+    written = (german.detokenize(ids).numpy().tolist() for ids in (drawn, best))
+    for one, other in zip(*written, strict=True):
+        # Several unknown characters in a row are one id, or several, as it falls out.
+        assert one.replace(" ⁇ ".encode(), b"") == other.replace(" ⁇ ".encode(), b"")
+    assert german.sample(GERMAN, 1e6, 5) == german.tokenize(GERMAN).to_list()
+
+
+def test_samples_depend_on_their_seed_alone(german, english):
+    first = german.sample(GERMAN, 0.1, 7)
+    assert german.sample(GERMAN, 0.1, 8) != first
+    english.sample(ENGLISH, 0.1, 9)
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        jobs = [pool.submit(german.sample, GERMAN, 0.1, 7 + i % 2) for i in range(20)]
+        assert all(job.result() == first for job in jobs[::2])
+    assert german.sample([], 0.1, 7) == []
+    for seed in (-1, 2**32 - 1, 2**70):
+        assert german.sample(GERMAN, 0.1, seed) == german.sample(GERMAN, 0.1, seed)
+
+
+@pytest.mark.parametrize("alpha", [0.0, -0.1, float("nan"), float("inf")])
+def test_wrong_alphas(german, alpha):
+    with pytest.raises(ValueError, match=f"greater than 0. Received: {alpha}"):
+        german.sample(GERMAN, alpha, 1)
+
+
+def test_characters_cannot_be_sampled():
+    tokenizer = SubwordTokenizer.train(GERMAN, 45, model_type="char")
+    with pytest.raises(ValueError, match="'char' has one segmentation"):
+        tokenizer.sample(GERMAN, 0.1, 1)
 
 
 def test_in_a_data_pipeline(german):
