@@ -125,6 +125,7 @@ class Translator:
         alignment_texts: Sequence[str] = (),
         checkpoint_dir: str | os.PathLike[str] | None = None,
         checkpoint_freq: int | str = "epoch",
+        checkpoint_keep: int = 1,
         verbose: Any = "auto",
     ) -> keras.callbacks.History:
         """Trains the model on pairs of texts.
@@ -149,6 +150,8 @@ class Translator:
             checkpoint_dir: Where the training's state is kept. If it holds a checkpoint, training
                 resumes from it, at the same batch. Ctrl-C saves one.
             checkpoint_freq: Batches between two checkpoints, or `"epoch"`.
+            checkpoint_keep: How many of the newest stay, for
+                `keras_luong.training.average_checkpoints`.
             verbose: As in `keras.Model.fit`.
 
         Returns:
@@ -179,7 +182,10 @@ class Translator:
         position = Position()
         if checkpoint_dir is not None:
             checkpoint = TrainingCheckpoint(
-                checkpoint_dir, steps_per_epoch=batches.steps_per_epoch, save_freq=checkpoint_freq
+                checkpoint_dir,
+                steps_per_epoch=batches.steps_per_epoch,
+                save_freq=checkpoint_freq,
+                keep=checkpoint_keep,
             )
             position = checkpoint.restore(self.model)
             callbacks.append(checkpoint)

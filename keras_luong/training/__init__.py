@@ -7,6 +7,7 @@ from keras_luong.training.alignment_errors import (
     word_links,
 )
 from keras_luong.training.alignment_images import Alignment, AlignmentImages, draw_alignment
+from keras_luong.training.checkpoint_average import average_checkpoints
 from keras_luong.training.halving import Halving
 from keras_luong.training.inverse_square_root import InverseSquareRoot
 from keras_luong.training.masked_crossentropy import MaskedCrossentropy
@@ -32,6 +33,7 @@ __all__ = [
     "TrainingCheckpoint",
     "TrainingSpeed",
     "alignment_error_rate",
+    "average_checkpoints",
     "check_scores",
     "draw_alignment",
     "read_gold_alignments",
