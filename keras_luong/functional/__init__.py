@@ -11,6 +11,7 @@ Reference:
 
 from keras_luong.functional.coverage import coverage_loss
 from keras_luong.functional.decoder_loop import DERIVATIVES, Given, Trained, decoder_loop
+from keras_luong.functional.guided_alignment import alignment_crossentropy
 from keras_luong.functional.long_attention import is_long, long_attention
 from keras_luong.functional.loop_tools import is_there
 from keras_luong.functional.monotonic import MONOTONIC_MODES, monotonic_scores
@@ -53,6 +54,7 @@ __all__ = [
     "Trained",
     "activate",
     "additive_logits",
+    "alignment_crossentropy",
     "coverage_loss",
     "decoder_loop",
     "dot_logits",

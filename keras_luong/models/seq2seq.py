@@ -17,7 +17,6 @@ from keras_luong.models.vocabulary_product import vocabulary_product
 Tensor = Any
 _QUANTIZATION_MODES = ("int8", "int4")
 _PARTS = ("encoder", "target_embedding", "decoder", "head")
-_RATES = ("dropout", "variational_dropout", "word_dropout")
 _ENCODER_LAYER = "encoder_layer"
 
 
@@ -94,17 +93,9 @@ class Seq2Seq(Generation, keras.Model):
         _check_parts(target_embedding, decoder, head)
         source = keras.Input((None,), dtype="int32", name="source")
         target = keras.Input((None,), dtype="int32", name="target")
-        memory, initial_state = _memory_and_states(encoder(source))
-        drop = dropout_class(variational_dropout)(dropout)
-        words = WordDropout(word_dropout)(target) if word_dropout else target
-        vectors = decoder(
-            drop(target_embedding(words)),
-            memory,
-            initial_state=initial_state,
-            sequences_mask=ops.not_equal(target, PADDING_ID),
-            memory_mask=ops.not_equal(source, PADDING_ID),
-        )
-        logits = _logits(head, target_embedding, drop(vectors))
+        rates = _Rates(dropout, variational_dropout, word_dropout)
+        parts = encoder, target_embedding, decoder, head
+        logits, _ = _trained_outputs(source, target, *parts, rates)
         super().__init__(inputs=[source, target], outputs=logits, **kwargs)
         self.encoder = encoder
         self.target_embedding = target_embedding
@@ -114,6 +105,25 @@ class Seq2Seq(Generation, keras.Model):
         self.variational_dropout = variational_dropout
         self.word_dropout = word_dropout
         self._searches = CompiledFunctions()
+
+    def with_attention_scores(self) -> keras.Model:
+        """The same layers as a model that is trained on where it looks too.
+
+        Returns:
+            A `keras.Model` from source and target ids to `[logits, attention scores (b, t, s)]`,
+            uncompiled. It shares all weights with this one. With scores there is no fast loop.
+        """
+        source, target = self.inputs
+        outputs = _trained_outputs(
+            source,
+            target,
+            self.encoder,
+            self.target_embedding,
+            _DecoderWithScores(self.decoder),
+            self.head,
+            _Rates(*(getattr(self, name) for name in _Rates._fields)),
+        )
+        return keras.Model([source, target], list(outputs), name=f"{self.name}_with_scores")
 
     @property
     def max_source_length(self) -> int | None:
@@ -259,7 +269,7 @@ class Seq2Seq(Generation, keras.Model):
 
     def get_config(self) -> dict[str, Any]:
         config = {name: _serialized(getattr(self, name), self.encoder) for name in _PARTS}
-        rates = {name: getattr(self, name) for name in _RATES}
+        rates = {name: getattr(self, name) for name in _Rates._fields}
         return {**config, **rates, "name": self.name, "trainable": self.trainable}
 
     @classmethod
@@ -268,6 +278,69 @@ class Seq2Seq(Generation, keras.Model):
         for name in _PARTS:
             parts[name] = _deserialized(config[name], parts.get("encoder"), custom_objects)
         return cls(**{**config, **parts})
+
+
+class _DecoderWithScores(keras.layers.Layer):
+    """A decoder that puts out its scores: a layer of its own for a second functional model.
+
+    There Keras counts on as many outputs at every call of a layer as at its first.
+    """
+
+    def __init__(self, decoder: AttentionDecoder) -> None:
+        super().__init__(dtype=decoder.dtype_policy)
+        self.decoder = decoder
+        self.built = True
+
+    def call(
+        self,
+        sequences: Tensor,
+        memory: Tensor,
+        initial_state: Any = None,
+        sequences_mask: Tensor | None = None,
+        memory_mask: Tensor | None = None,
+        training: bool | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        return self.decoder(
+            sequences,
+            memory,
+            initial_state=initial_state,
+            sequences_mask=sequences_mask,
+            memory_mask=memory_mask,
+            return_attention_scores=True,
+            training=training,
+        )
+
+
+class _Rates(NamedTuple):
+    """What is dropped in training."""
+
+    dropout: float
+    variational_dropout: bool
+    word_dropout: float
+
+
+def _trained_outputs(
+    source: Tensor,
+    target: Tensor,
+    encoder: Any,
+    target_embedding: Any,
+    decoder: Any,
+    head: Any,
+    rates: _Rates,
+) -> tuple[Tensor, Tensor | None]:
+    """Logits with a target that is given, and the attention scores if the decoder has them."""
+    memory, initial_state = _memory_and_states(encoder(source))
+    drop = dropout_class(rates.variational_dropout)(rates.dropout)
+    words = WordDropout(rates.word_dropout)(target) if rates.word_dropout else target
+    outputs = decoder(
+        drop(target_embedding(words)),
+        memory,
+        initial_state=initial_state,
+        sequences_mask=ops.not_equal(target, PADDING_ID),
+        memory_mask=ops.not_equal(source, PADDING_ID),
+    )
+    vectors, scores = outputs if isinstance(decoder, _DecoderWithScores) else (outputs, None)
+    return _logits(head, target_embedding, drop(vectors)), scores
 
 
 def _serialized(part: Any, encoder: Any) -> Any:

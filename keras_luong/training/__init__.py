@@ -8,6 +8,7 @@ from keras_luong.training.alignment_errors import (
 )
 from keras_luong.training.alignment_images import Alignment, AlignmentImages, draw_alignment
 from keras_luong.training.checkpoint_average import average_checkpoints
+from keras_luong.training.guided_alignment import GuidedAlignment, subword_alignments
 from keras_luong.training.halving import Halving
 from keras_luong.training.inverse_square_root import InverseSquareRoot
 from keras_luong.training.masked_crossentropy import MaskedCrossentropy
@@ -22,6 +23,7 @@ __all__ = [
     "Alignment",
     "AlignmentImages",
     "GoldAlignment",
+    "GuidedAlignment",
     "Halving",
     "InverseSquareRoot",
     "MaskedCrossentropy",
@@ -38,5 +40,6 @@ __all__ = [
     "draw_alignment",
     "read_gold_alignments",
     "score_texts",
+    "subword_alignments",
     "word_links",
 ]
