@@ -42,8 +42,14 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--vocabulary", type=int, default=6000, help="joint subwords (%(default)s)")
     parser.add_argument("--units", type=int, default=256, help="depth (%(default)s)")
     parser.add_argument("--layers", type=int, default=1, help="layers (%(default)s)")
-    parser.add_argument("--cell", choices=("lstm", "gru"), default="lstm")
+    parser.add_argument("--cell", choices=("lstm", "gru", "layer_norm_lstm"), default="lstm")
     parser.add_argument("--dropout", type=float, default=0.4, help="(%(default)s)")
+    parser.add_argument(
+        "--subword-sampling",
+        type=float,
+        metavar="ALPHA",
+        help="split into other subwords in every epoch, e.g. 0.2 (default: always the best)",
+    )
     parser.add_argument("--batch-size", type=int, default=64, help="pairs (%(default)s)")
     parser.add_argument("--learning-rate", type=float, default=2e-3, help="peak (%(default)s)")
     parser.add_argument("--epochs", type=int, default=28, help="(%(default)s)")
@@ -129,6 +135,7 @@ def main() -> None:
         epochs=options.epochs,
         batch_size=options.batch_size,
         seed=options.seed,
+        subword_sampling=options.subword_sampling,
         checkpoint_dir=options.work / "checkpoints",
         log_dir=options.work / "logs",
         alignment_texts=[source for source, _ in (valid or train)[:4]],

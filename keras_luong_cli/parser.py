@@ -173,7 +173,9 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     size.add_argument("--separate", action="store_true", help="a vocabulary for each language")
     size.add_argument("--units", type=_positive, default=256, help="depth (%(default)s)")
     size.add_argument("--layers", type=_positive, default=1, help="layers (%(default)s)")
-    size.add_argument("--cell", choices=("lstm", "gru"), default="lstm", help="(%(default)s)")
+    size.add_argument(
+        "--cell", choices=("lstm", "gru", "layer_norm_lstm"), default="lstm", help="(%(default)s)"
+    )
     size.add_argument("--dropout", type=_fraction, default=0.3, help="(%(default)s)")
     size.add_argument(
         "--max-length", type=_positive, default=100, help="subwords of a text (%(default)s)"

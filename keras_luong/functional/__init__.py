@@ -12,6 +12,7 @@ Reference:
 from keras_luong.functional.copying import copy_log_probs
 from keras_luong.functional.coverage import coverage_loss
 from keras_luong.functional.decoder_loop import DERIVATIVES, Given, Trained, decoder_loop
+from keras_luong.functional.guided_alignment import alignment_crossentropy
 from keras_luong.functional.long_attention import is_long, long_attention
 from keras_luong.functional.loop_tools import is_there
 from keras_luong.functional.monotonic import MONOTONIC_MODES, monotonic_scores
@@ -28,6 +29,7 @@ from keras_luong.functional.scores import additive_logits, dot_logits, location_
 from keras_luong.functional.tensors import (
     activate,
     float32_at_least,
+    layer_norm,
     project,
     tanh,
     weighted_sum,
@@ -54,6 +56,7 @@ __all__ = [
     "activate",
     "additive_logits",
     "copy_log_probs",
+    "alignment_crossentropy",
     "coverage_loss",
     "decoder_loop",
     "dot_logits",
@@ -62,6 +65,7 @@ __all__ = [
     "in_window",
     "is_long",
     "is_there",
+    "layer_norm",
     "location_logits",
     "long_attention",
     "masked_hardmax",

@@ -62,3 +62,18 @@ def project(tensor: Tensor, kernel: Tensor) -> Tensor:
 def weighted_sum(attention_scores: Tensor, value: Tensor) -> Tensor:
     """`c_t = sum_s a_t(s) h_s`: scores `(b, t, s)`, value `(b, s, d)`, returns `(b, t, d)`."""
     return ops.matmul(attention_scores, value)
+
+
+def layer_norm(tensor: Tensor, scale: Tensor, epsilon: float) -> Tensor:
+    """`scale (z - mean(z)) / sqrt(variance(z) + epsilon)` over the last axis, in float32 at least.
+
+    `ops.layer_normalization` rounds float64 to float32 on JAX.
+
+    Reference:
+        [Ba, Kiros, Hinton 2016](https://arxiv.org/abs/1607.06450).
+    """
+    tensor = float32_at_least(tensor)
+    depth = tensor.shape[-1]
+    centred = tensor - ops.sum(tensor, axis=-1, keepdims=True) / depth
+    variance = ops.sum(ops.square(centred), axis=-1, keepdims=True) / depth
+    return ops.cast(scale, tensor.dtype) * centred * ops.rsqrt(variance + epsilon)

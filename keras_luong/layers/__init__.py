@@ -8,6 +8,7 @@ from keras_luong.layers.bahdanau_attention import BahdanauAttention
 from keras_luong.layers.copy_mechanism import CopyMechanism
 from keras_luong.layers.fast_rnn import FastRNN
 from keras_luong.layers.inverse_sigmoid_decay import InverseSigmoidDecay
+from keras_luong.layers.layer_norm_lstm_cell import LayerNormLSTMCell
 from keras_luong.layers.luong_attention import LuongAttention
 from keras_luong.layers.monotonic_attention import MonotonicAttention
 from keras_luong.layers.multi_source_attention import MultiSourceAttention
@@ -27,6 +28,7 @@ __all__ = [
     "CopyMechanism",
     "FastRNN",
     "InverseSigmoidDecay",
+    "LayerNormLSTMCell",
     "LuongAttention",
     "MonotonicAttention",
     "MultiSourceAttention",

@@ -31,7 +31,8 @@ class AttentionDecoder(keras.layers.Layer):
     `StackedRNNCells` of them, with tanh and sigmoid in their places and without
     `recurrent_dropout`; a `LuongAttention` with the score `"dot"` or `"general"`, the global window
     and softmax; and a plain attention vector whose activation is tanh, sigmoid or none: with input
-    feeding, and where neither scores nor states are asked for. It can be differentiated once.
+    feeding, and where neither scores nor states are asked for. It can be differentiated once. All
+    else runs in the general one: `LayerNormLSTMCell`, `ResidualCell` and cells of one's own too.
 
     Masked target steps leave the states as they are and put out zeros, with zero scores; what
     padding holds, on either side, does not matter. The output carries the mask of `sequences`.

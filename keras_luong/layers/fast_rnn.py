@@ -18,7 +18,7 @@ class FastRNN(keras.layers.RNN):
     For an `LSTMCell` or a `GRUCell` (`reset_after=True`) with tanh and sigmoid in their places and
     no dropout, called without an initial state, inputs are projected before the loop, and the
     gradient of the weights is one product after it. It can then be differentiated once. Whatever
-    else `keras.layers.RNN` takes runs as it does there.
+    else `keras.layers.RNN` takes, such as a `LayerNormLSTMCell`, runs as it does there.
 
     Args:
         cell: See `keras.layers.RNN`, as for all other arguments.

@@ -5,9 +5,14 @@ from typing import Any
 
 import keras
 
-from keras_luong.layers import FastRNN, WordDropout
+from keras_luong.layers import FastRNN, LayerNormLSTMCell, WordDropout
+from keras_luong.models.dropout import dropout_class
 
-_CELLS = {"lstm": keras.layers.LSTMCell, "gru": keras.layers.GRUCell}
+_CELLS = {
+    "lstm": keras.layers.LSTMCell,
+    "gru": keras.layers.GRUCell,
+    "layer_norm_lstm": LayerNormLSTMCell,
+}
 
 
 def rnn_encoder(
@@ -18,16 +23,22 @@ def rnn_encoder(
     state_sizes: Sequence[int] = (),
     cell: str = "lstm",
     num_layers: int = 1,
-    bidirectional: bool = True,
+    bidirectional: bool | str = True,
     residual: bool = False,
     dropout: float = 0.0,
+    recurrent_dropout: float = 0.0,
+    variational_dropout: bool = False,
     word_dropout: float = 0.0,
     name: str = "encoder",
 ) -> keras.Model:
     """Embedding, a stack of recurrent layers, and a bridge: source ids to memory and states.
 
     The bridge makes each of the decoder's initial states as `tanh(W [final states] + b)` from the
-    final states of the last layer, both directions.
+    final states of the last layer: of both directions, where that layer has two.
+
+    With `bidirectional="first"` and `residual=True` it is the encoder of GNMT: the first layer
+    reads both ways, those above it forwards, and from the third on, the first whose input is as
+    deep as its output, they add their input.
 
     Args:
         vocabulary_size: Number of source ids; 0 is padding.
@@ -35,11 +46,19 @@ def rnn_encoder(
         units: Depth of each layer, per direction.
         state_sizes: Depths of the decoder's states, flat, such as `[512, 512]` for an
             `LSTMCell(512)`. Empty for a decoder that starts with zeros.
-        cell: `"lstm"` or `"gru"`.
+        cell: `"lstm"`, `"gru"` or `"layer_norm_lstm"`, a `LayerNormLSTMCell`, for which there is no
+            fast loop.
         num_layers: Number of recurrent layers.
-        bidirectional: Whether every layer reads both ways; its depth doubles.
-        residual: Whether layers after the first add their input to their output.
+        bidirectional: Whether every layer reads both ways, which doubles its depth; `"first"` for
+            the first layer alone.
+        residual: Whether layers add their input to their output, from the second on; with
+            `bidirectional="first"` from the third on.
         dropout: Fraction dropped from the input of every layer, and from the memory, in training.
+        recurrent_dropout: Fraction dropped from the states that a layer hands on to its next step,
+            for each gate by one mask a sequence. There is no fast loop with it.
+        variational_dropout: Whether `dropout` too drops by one mask a sequence, the same at every
+            step, which costs no time. With `recurrent_dropout` it is the dropout of Gal and
+            Ghahramani.
         word_dropout: Fraction of the words that training replaces by the unknown id.
         name: The model's name.
 
@@ -48,7 +67,8 @@ def rnn_encoder(
         source length, depth)` and one `(batch, size)` for each of `state_sizes`.
 
     Raises:
-        ValueError: For an unknown cell or sizes below 1.
+        ValueError: For an unknown cell, sizes below 1, `bidirectional="first"` of one layer, and a
+            `recurrent_dropout` that is not from 0 to below 1.
 
     Example:
 
@@ -56,32 +76,62 @@ def rnn_encoder(
     >>> encoder = rnn_encoder(100, 8, 16, state_sizes=[32, 32])
     >>> print([tuple(part.shape) for part in encoder(np.array([[5, 6, 7, 0]]))])
     [(1, 4, 32), (1, 32), (1, 32)]
+
+    Reference:
+        `bidirectional="first"`: [Wu et al. 2016](https://arxiv.org/abs/1609.08144), sections 3.1
+        and 3.2; `variational_dropout`: [Gal, Ghahramani 2016](https://arxiv.org/abs/1512.05287).
     """
-    if cell not in _CELLS:
-        raise ValueError(f"cell must be one of {sorted(_CELLS)}. Received: {cell!r}")
     sizes = {"vocabulary_size": vocabulary_size, "embedding_dim": embedding_dim, "units": units}
     for what, size in {**sizes, "num_layers": num_layers}.items():
         if size < 1:
             raise ValueError(f"{what} must be at least 1. Received: {size}")
+    _check_directions(bidirectional, num_layers)
+    if not 0 <= recurrent_dropout < 1:
+        raise ValueError(
+            f"recurrent_dropout must be from 0 to below 1. Received: {recurrent_dropout}"
+        )
+    drop = dropout_class(variational_dropout)
     source = keras.Input((None,), dtype="int32", name="source")
     memory = keras.layers.Embedding(
         vocabulary_size, embedding_dim, mask_zero=True, name="source_embedding"
     )(WordDropout(word_dropout)(source) if word_dropout else source)
     states: list[Any] = []
+    first_residual = 2 if bidirectional == "first" else 1
     for index in range(num_layers):
-        inputs = keras.layers.Dropout(dropout, name=f"dropout_{index}")(memory)
-        layer = _layer(cell, units, bidirectional, name=f"{cell}_{index}")
-        outputs, *states = layer(inputs)
-        memory = keras.layers.Add()([memory, outputs]) if residual and index else outputs
-    memory = keras.layers.Dropout(dropout, name="memory_dropout")(memory)
+        inputs = drop(dropout, name=f"dropout_{index}")(memory)
+        both_ways = index == 0 if bidirectional == "first" else bool(bidirectional)
+        own = cell_class(cell)(units, recurrent_dropout=recurrent_dropout)
+        outputs, *states = _layer(own, both_ways, name=f"{cell}_{index}")(inputs)
+        is_residual = residual and index >= first_residual
+        memory = keras.layers.Add()([memory, outputs]) if is_residual else outputs
+    memory = drop(dropout, name="memory_dropout")(memory)
     return keras.Model(source, [memory, *_bridge(states, state_sizes)], name=name)
 
 
-def _layer(cell: str, units: int, bidirectional: bool, name: str) -> keras.layers.Layer:
+def cell_class(name: str) -> type[keras.layers.Layer]:
+    """The recurrent cell of a short name."""
+    if name not in _CELLS:
+        raise ValueError(f"cell must be one of {sorted(_CELLS)}. Received: {name!r}")
+    return _CELLS[name]
+
+
+def _check_directions(bidirectional: bool | str, num_layers: int) -> None:
+    if bidirectional not in (True, False, "first"):
+        raise ValueError(
+            f'bidirectional must be True, False or "first". Received: {bidirectional!r}'
+        )
+    if bidirectional == "first" and num_layers < 2:
+        raise ValueError(
+            'bidirectional="first" needs num_layers of at least 2, for there is nothing above the '
+            f"first layer else. Received: num_layers={num_layers}"
+        )
+
+
+def _layer(cell: Any, both_ways: bool, name: str) -> keras.layers.Layer:
     # `LSTM` and `GRU` may use cuDNN, which would switch XLA off for the whole model and put a GPU
     # kernel into the export; and their config does not keep `use_cudnn=False`.
-    layer = FastRNN(_CELLS[cell](units), return_sequences=True, return_state=True, name=name)
-    return keras.layers.Bidirectional(layer, name=f"both_{name}") if bidirectional else layer
+    layer = FastRNN(cell, return_sequences=True, return_state=True, name=name)
+    return keras.layers.Bidirectional(layer, name=f"both_{name}") if both_ways else layer
 
 
 def _bridge(states: list[Any], state_sizes: Sequence[int]) -> list[Any]:

@@ -1,6 +1,6 @@
 """The target side of a `Seq2Seq` over a given target: embedding, decoder, vocabulary."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 from keras import ops
@@ -8,9 +8,59 @@ from keras import ops
 from keras_luong.functional import zero_masked
 from keras_luong.ids import PADDING_ID
 from keras_luong.layers import AttentionDecoder, CopyMechanism, WordDropout
+from keras_luong.models.dropout import dropout_class
 from keras_luong.models.vocabulary_product import whole_product
 
 Tensor = Any
+
+
+class Rates(NamedTuple):
+    """What is dropped in training.
+
+    Attributes:
+        dropout: Fraction dropped from target embeddings and attention vectors.
+        variational_dropout: Whether by one mask a sequence.
+        word_dropout: Fraction of the target words that are replaced by the unknown id.
+    """
+
+    dropout: float
+    variational_dropout: bool
+    word_dropout: float
+
+
+class DecoderWithScores(keras.layers.Layer):
+    """A decoder that puts out its scores: a layer of its own for a second functional model.
+
+    There Keras counts on as many outputs at every call of a layer as at its first.
+
+    Args:
+        decoder: The decoder.
+    """
+
+    def __init__(self, decoder: AttentionDecoder) -> None:
+        super().__init__(dtype=decoder.dtype_policy)
+        self.decoder = decoder
+        self.built = True
+
+    def call(
+        self,
+        sequences: Tensor,
+        memory: Tensor,
+        initial_state: Any = None,
+        sequences_mask: Tensor | None = None,
+        memory_mask: Tensor | None = None,
+        return_attention_scores: bool = True,
+        training: bool | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        return self.decoder(
+            sequences,
+            memory,
+            initial_state=initial_state,
+            sequences_mask=sequences_mask,
+            memory_mask=memory_mask,
+            return_attention_scores=True,
+            training=training,
+        )
 
 
 class ForcedDecoding:
@@ -21,23 +71,21 @@ class ForcedDecoding:
         decoder: The decoder.
         head: Layer from attention vectors to logits, or `None` for the tied embedding.
         copy_mechanism: What mixes the logits with words of the source, or `None`.
-        dropout: Fraction dropped from target embeddings and attention vectors in training.
-        word_dropout: Fraction of the target words that training replaces by the unknown id.
+        rates: What is dropped in training.
     """
 
     def __init__(
         self,
         target_embedding: keras.layers.Layer,
-        decoder: AttentionDecoder,
+        decoder: AttentionDecoder | DecoderWithScores,
         head: keras.layers.Layer | None,
         copy_mechanism: CopyMechanism | None,
-        dropout: float,
-        word_dropout: float,
+        rates: Rates,
     ) -> None:
         self._target_embedding, self._decoder, self._head = target_embedding, decoder, head
         self._copy_mechanism = copy_mechanism
-        self._drop = keras.layers.Dropout(dropout)
-        self._drop_words = WordDropout(word_dropout) if word_dropout else None
+        self._drop = dropout_class(rates.variational_dropout)(rates.dropout)
+        self._drop_words = WordDropout(rates.word_dropout) if rates.word_dropout else None
 
     def __call__(
         self,

@@ -10,10 +10,8 @@ from keras_luong.layers import (
     ScheduledSampling,
 )
 from keras_luong.layers.cells import flat_state_size
-from keras_luong.models.encoders import rnn_encoder
+from keras_luong.models.encoders import cell_class, rnn_encoder
 from keras_luong.models.seq2seq import Seq2Seq
-
-_CELLS = {"lstm": keras.layers.LSTMCell, "gru": keras.layers.GRUCell}
 
 
 def luong_seq2seq(
@@ -24,7 +22,7 @@ def luong_seq2seq(
     embedding_dim: int | None = None,
     num_layers: int = 1,
     cell: str = "lstm",
-    bidirectional: bool = True,
+    bidirectional: bool | str = True,
     residual: bool = False,
     score_mode: str = "general",
     window: str = "global",
@@ -35,6 +33,8 @@ def luong_seq2seq(
     copy: bool = False,
     scheduled_sampling: ScheduledSampling | None = None,
     dropout: float = 0.0,
+    recurrent_dropout: float = 0.0,
+    variational_dropout: bool = False,
     word_dropout: float = 0.0,
     name: str = "luong_seq2seq",
 ) -> Seq2Seq:
@@ -45,13 +45,14 @@ def luong_seq2seq(
     Args:
         source_vocabulary_size: Number of source ids.
         target_vocabulary_size: Number of target ids.
-        units: Depth of the decoder and of the attention vector. A bidirectional encoder has half of
-            it in each direction.
+        units: Depth of the decoder, the attention vector and the memory. An encoder that reads both
+            ways has half of it in each direction.
         embedding_dim: Depth of the embeddings. Defaults to `units`.
         num_layers: Number of layers of the encoder and of the decoder.
-        cell: `"lstm"` or `"gru"`.
-        bidirectional: Whether the encoder reads both ways.
-        residual: Whether layers of the encoder after the first add their input to their output.
+        cell: `"lstm"`, `"gru"` or `"layer_norm_lstm"`, for which there are no fast loops.
+        bidirectional: Whether the encoder reads both ways; `"first"` for its first layer alone,
+            which then has `units` in each direction, as in GNMT.
+        residual: Whether layers of the encoder add their input to their output. See `rnn_encoder`.
         score_mode: The score of `LuongAttention`.
         window: `"global"`, `"local_m"` or `"local_p"`, as in `LuongAttention`.
         window_size: For the local windows, as in `LuongAttention`.
@@ -65,6 +66,11 @@ def luong_seq2seq(
         dropout: Fraction dropped from inputs of encoder layers, the memory, target embeddings and
             attention vectors, and (one mask a sequence) from the inputs of decoder cells after the
             first.
+        recurrent_dropout: Fraction dropped from the states that encoder layers and decoder cells
+            hand on to their next step, by masks of a whole sequence. There are no fast loops with
+            it.
+        variational_dropout: Whether all of `dropout` is by one mask a sequence. With
+            `recurrent_dropout` it is the dropout of Gal and Ghahramani (2016).
         word_dropout: Fraction of the words, on both sides, that training replaces by the unknown
             id.
         name: The model's name.
@@ -86,22 +92,23 @@ def luong_seq2seq(
         [Luong, Pham, Manning 2015](https://arxiv.org/abs/1508.04025). The paper's encoder reads one
         way; two ways are the default here, as in the reference models that followed it.
     """
-    if cell not in _CELLS:
-        raise ValueError(f"cell must be one of {sorted(_CELLS)}. Received: {cell!r}")
-    if bidirectional and units % 2:
+    halves = bidirectional is True
+    if halves and units % 2:
         raise ValueError(f"units must be even for a bidirectional encoder. Received: {units}")
     embedding_dim = units if embedding_dim is None else embedding_dim
-    decoder_cell = _decoder_cell(cell, units, num_layers, dropout)
+    decoder_cell = _decoder_cell(cell, units, num_layers, dropout, recurrent_dropout)
     encoder = rnn_encoder(
         source_vocabulary_size,
         embedding_dim,
-        units // 2 if bidirectional else units,
+        units // 2 if halves else units,
         state_sizes=flat_state_size(decoder_cell),
         cell=cell,
         num_layers=num_layers,
         bidirectional=bidirectional,
         residual=residual,
         dropout=dropout,
+        recurrent_dropout=recurrent_dropout,
+        variational_dropout=variational_dropout,
         word_dropout=word_dropout,
     )
     attention = LuongAttention(
@@ -120,12 +127,20 @@ def luong_seq2seq(
         copy_mechanism=CopyMechanism(target_vocabulary_size) if copy else None,
         scheduled_sampling=scheduled_sampling,
         dropout=dropout,
+        variational_dropout=variational_dropout,
         word_dropout=word_dropout,
         name=name,
     )
 
 
-def _decoder_cell(cell: str, units: int, num_layers: int, dropout: float) -> keras.layers.Layer:
+def _decoder_cell(
+    cell: str, units: int, num_layers: int, dropout: float, recurrent_dropout: float
+) -> keras.layers.Layer:
     # The first cell's input is dropped outside the loop, by Seq2Seq.
-    cells = [_CELLS[cell](units, dropout=dropout if index else 0.0) for index in range(num_layers)]
+    cells = [
+        cell_class(cell)(
+            units, dropout=dropout if index else 0.0, recurrent_dropout=recurrent_dropout
+        )
+        for index in range(num_layers)
+    ]
     return cells[0] if num_layers == 1 else keras.layers.StackedRNNCells(cells)

@@ -15,7 +15,7 @@ from keras_luong.layers import (
     ScheduledSampling,
 )
 from keras_luong.models.compiled import CompiledFunctions
-from keras_luong.models.forced_decoding import ForcedDecoding
+from keras_luong.models.forced_decoding import DecoderWithScores, ForcedDecoding, Rates
 from keras_luong.models.generation import Generation
 from keras_luong.models.vocabulary_product import vocabulary_product, whole_product
 
@@ -69,6 +69,8 @@ class Seq2Seq(Generation, keras.Model):
         scheduled_sampling: A `ScheduledSampling`, so that in training the decoder reads words of
             its own among the true ones.
         dropout: Fraction dropped from target embeddings and attention vectors in training.
+        variational_dropout: Whether `dropout` drops by one mask a sequence, the same at every step,
+            and not anew at each.
         word_dropout: Fraction of the target words that training replaces by the unknown id, as
             input: they stay what is to be written.
         **kwargs: `name` and the like of `keras.Model`.
@@ -104,6 +106,7 @@ class Seq2Seq(Generation, keras.Model):
         copy_mechanism: CopyMechanism | None = None,
         scheduled_sampling: ScheduledSampling | None = None,
         dropout: float = 0.0,
+        variational_dropout: bool = False,
         word_dropout: float = 0.0,
         **kwargs: Any,
     ) -> None:
@@ -111,9 +114,8 @@ class Seq2Seq(Generation, keras.Model):
         _check_losses(decoder, scheduled_sampling)
         source = keras.Input((None,), dtype="int32", name="source")
         target = keras.Input((None,), dtype="int32", name="target")
-        forced = ForcedDecoding(
-            target_embedding, decoder, head, copy_mechanism, dropout, word_dropout
-        )
+        rates = Rates(dropout, variational_dropout, word_dropout)
+        forced = ForcedDecoding(target_embedding, decoder, head, copy_mechanism, rates)
         encoded = _memory_and_states(encoder(_known_source(copy_mechanism, source)))
         logits, _ = forced(source, *encoded, target)
         super().__init__(inputs=[source, target], outputs=logits, **kwargs)
@@ -124,6 +126,7 @@ class Seq2Seq(Generation, keras.Model):
         self.copy_mechanism = copy_mechanism
         self.scheduled_sampling = scheduled_sampling
         self.dropout = dropout
+        self.variational_dropout = variational_dropout
         self.word_dropout = word_dropout
         self._forced = forced
         self._searches = CompiledFunctions()
@@ -140,6 +143,32 @@ class Seq2Seq(Generation, keras.Model):
 
         words = self.scheduled_sampling(target, predict=predict)
         return self._forced(source, *encoded, target, words=words, training=True)[0]
+
+    def with_attention_scores(self) -> keras.Model:
+        """The same layers as a model that is trained on where it looks too.
+
+        Returns:
+            A `keras.Model` from source and target ids to `[logits, attention scores (b, t, s)]`,
+            uncompiled. It shares all weights with this one. With scores there is no fast loop.
+
+        Raises:
+            ValueError: For a model with scheduled sampling, which reads words that no alignment is
+                given for.
+        """
+        if self.scheduled_sampling is not None:
+            raise ValueError(
+                "with_attention_scores is for models without scheduled sampling. Received: "
+                f"{self.scheduled_sampling!r}"
+            )
+        source, target = self.inputs
+        rates = Rates(*(getattr(self, name) for name in Rates._fields))
+        decoder = DecoderWithScores(self.decoder)
+        parts = self.target_embedding, decoder, self.head, self.copy_mechanism
+        encoded = _memory_and_states(self.encoder(_known_source(self.copy_mechanism, source)))
+        outputs = ForcedDecoding(*parts, rates)(
+            source, *encoded, target, return_attention_scores=True
+        )
+        return keras.Model([source, target], list(outputs), name=f"{self.name}_with_scores")
 
     @property
     def max_source_length(self) -> int | None:
@@ -306,7 +335,7 @@ class Seq2Seq(Generation, keras.Model):
 
     def get_config(self) -> dict[str, Any]:
         config = {name: _serialized(getattr(self, name), self.encoder) for name in _PARTS}
-        rates = {"dropout": self.dropout, "word_dropout": self.word_dropout}
+        rates = {name: getattr(self, name) for name in Rates._fields}
         return {**config, **rates, "name": self.name, "trainable": self.trainable}
 
     @classmethod

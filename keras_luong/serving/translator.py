@@ -39,7 +39,13 @@ from keras_luong.serving.translation import (
     translations_of,
 )
 from keras_luong.serving.unknown_words import UnknownWords
-from keras_luong.text import SubwordTokenizer, TrainingBatches, encode_pairs, evaluation_batches
+from keras_luong.text import (
+    SubwordTokenizer,
+    TrainingBatches,
+    encode_pairs,
+    evaluation_batches,
+    sample_pairs,
+)
 from keras_luong.training import (
     Alignment,
     MaskedCrossentropy,
@@ -113,12 +119,14 @@ class Translator:
         batch_size: int = 64,
         buckets: int = 5,
         seed: int = 0,
+        subword_sampling: float | None = None,
         callbacks: Iterable[keras.callbacks.Callback] = (),
         log_dir: str | os.PathLike[str] | None = None,
         alignment_texts: Sequence[str] = (),
         sample_pairs: Pairs = (),
         checkpoint_dir: str | os.PathLike[str] | None = None,
         checkpoint_freq: int | str = "epoch",
+        checkpoint_keep: int = 1,
         verbose: Any = "auto",
     ) -> keras.callbacks.History:
         """Trains the model on pairs of texts.
@@ -134,6 +142,9 @@ class Translator:
             batch_size: Pairs in a batch.
             buckets: The most shapes of batches there may be; XLA compiles once for each.
             seed: Of the order of the pairs.
+            subword_sampling: To split the texts into other subwords in every epoch: the `alpha` of
+                `SubwordTokenizer.sample`, such as 0.2. Validation and translation go on with the
+                best subwords.
             callbacks: Further Keras callbacks.
             log_dir: Where TensorBoard logs go: losses and metrics, the learning rate, norms of the
                 gradients, subwords a second (source and target), the settings with what they came
@@ -143,20 +154,24 @@ class Translator:
             checkpoint_dir: Where the training's state is kept. If it holds a checkpoint, training
                 resumes from it, at the same batch. Ctrl-C saves one.
             checkpoint_freq: Batches between two checkpoints, or `"epoch"`.
+            checkpoint_keep: How many of the newest stay, for
+                `keras_luong.training.average_checkpoints`.
             verbose: As in `keras.Model.fit`.
 
         Returns:
             What `keras.Model.fit` returns.
 
         Raises:
-            ValueError: If no pair is left, and for a model that is quantized.
+            ValueError: If no pair is left, for a model that is quantized, and for subwords that
+                cannot be drawn.
         """
         if self.model.is_quantized:
             raise ValueError(
                 "A quantized model cannot be trained: its integers have no gradient. Train it "
                 "before `quantize`, or load it as it was saved then."
             )
-        batches = TrainingBatches(self._encode(train_pairs), batch_size, buckets=buckets, seed=seed)
+        encoded = self._encode(train_pairs, subword_sampling)
+        batches = TrainingBatches(encoded, batch_size, buckets=buckets, seed=seed)
         validation = None
         if validation_data is not None:
             encoded = self._encode(validation_data)
@@ -182,7 +197,10 @@ class Translator:
         position = Position()
         if checkpoint_dir is not None:
             checkpoint = TrainingCheckpoint(
-                checkpoint_dir, steps_per_epoch=batches.steps_per_epoch, save_freq=checkpoint_freq
+                checkpoint_dir,
+                steps_per_epoch=batches.steps_per_epoch,
+                save_freq=checkpoint_freq,
+                keep=checkpoint_keep,
             )
             position = checkpoint.restore(self.model)
             callbacks.append(checkpoint)
@@ -551,10 +569,13 @@ class Translator:
     def _source_limit(self) -> int:
         return source_limit(self.model, self.max_length)
 
-    def _encode(self, pairs: Pairs) -> Any:
-        encoded = encode_pairs(
-            pairs, self.source_tokenizer, self.target_tokenizer, max_length=self._source_limit
-        )
+    def _encode(self, pairs: Pairs, subword_sampling: float | None = None) -> Any:
+        tokenizers, limit = (self.source_tokenizer, self.target_tokenizer), self._source_limit
+        encoded: Any
+        if subword_sampling is None:
+            encoded = encode_pairs(pairs, *tokenizers, max_length=limit)
+        else:
+            encoded = sample_pairs(pairs, *tokenizers, alpha=subword_sampling, max_length=limit)
         if any(encoded.dropped.values()):
             _LOGGER.warning(
                 "Of %d pairs %d are left out: %d with an empty side, %d of more than %d subwords.",

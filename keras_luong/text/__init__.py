@@ -4,12 +4,14 @@ from keras_luong.text.batches import TrainingBatches, bucket_boundaries, evaluat
 from keras_luong.text.encoded_files import EncodedFiles, encode_files
 from keras_luong.text.filters import PairFilter
 from keras_luong.text.pairs import EncodedPairs, encode_pairs, read_pairs, stream_pairs
+from keras_luong.text.sampled_pairs import SampledPairs, sample_pairs
 from keras_luong.text.subword_tokenizer import SubwordTokenizer
 
 __all__ = [
     "EncodedFiles",
     "EncodedPairs",
     "PairFilter",
+    "SampledPairs",
     "SubwordTokenizer",
     "TrainingBatches",
     "bucket_boundaries",
@@ -17,5 +19,6 @@ __all__ = [
     "encode_pairs",
     "evaluation_batches",
     "read_pairs",
+    "sample_pairs",
     "stream_pairs",
 ]

@@ -16,6 +16,7 @@ import tensorflow as tf
 from keras_luong.ids import END_ID, PADDING_ID, START_ID
 from keras_luong.text.encoded_files import EncodedFiles
 from keras_luong.text.pairs import EncodedPairs
+from keras_luong.text.sampled_pairs import SampledPairs
 
 Tensor = Any
 Encoded = EncodedPairs | EncodedFiles
@@ -85,7 +86,8 @@ class TrainingBatches:
     shuffle=False)`.
 
     Args:
-        encoded: What `encode_pairs` or `encode_files` returns.
+        encoded: What `encode_pairs` or `encode_files` returns; or what `sample_pairs` does, whose
+            subwords depend on `seed` and on the number of the step.
         batch_size: Pairs in a batch.
         batch_tokens: Instead of `batch_size`: tokens of one side in a batch, padding included. The
             longer the pairs of a bucket, the fewer there are in its batches, but at least one.
@@ -95,7 +97,8 @@ class TrainingBatches:
     Attributes:
         steps_per_epoch: Batches in an epoch, the same for every epoch.
         shapes: The shapes `(rows, length)` of the batches, shortest first.
-        words_per_epoch: Source and target tokens of all pairs, start and end not counted.
+        words_per_epoch: Source and target tokens of all pairs, start and end not counted; those of
+            the best segmentations where they are drawn.
 
     Example:
 
@@ -110,7 +113,7 @@ class TrainingBatches:
 
     def __init__(
         self,
-        encoded: Encoded,
+        encoded: Encoded | SampledPairs,
         batch_size: int | None = None,
         *,
         batch_tokens: int | None = None,
@@ -120,11 +123,15 @@ class TrainingBatches:
         if not isinstance(seed, int):
             raise ValueError(f"`seed` must be an integer. Received: {seed!r}")
         self.seed = seed
-        self._buckets = _Buckets.of(encoded, batch_size, batch_tokens, buckets)
-        self._rows = _rows_of(encoded)
+        lengths = (
+            encoded.lengths(seed) if isinstance(encoded, SampledPairs) else _lengths_of(encoded)
+        )
+        self._buckets = _Buckets.of(lengths, batch_size, batch_tokens, buckets)
+        self._rows = _rows_of(encoded, seed)
         self.shapes = self._buckets.shapes
         self.steps_per_epoch = self._buckets.steps
-        sides = encoded.source, encoded.target
+        fixed = encoded.best if isinstance(encoded, SampledPairs) else encoded
+        sides = fixed.source, fixed.target
         self.words_per_epoch = sum(int(np.sum(side.row_lengths())) for side in sides)
 
     def dataset(self, start_step: int = 0) -> tf.data.Dataset:
@@ -143,8 +150,8 @@ class TrainingBatches:
         batches = _batches(plan.skip(step), self._rows, self._buckets.rows)
         return batches.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
 
-    def _epoch(self, epoch: Tensor) -> tuple[Tensor, Tensor]:
-        """The batches of an epoch: indices of pairs `(steps, rows)`, and lengths `(steps,)`.
+    def _epoch(self, epoch: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The batches of an epoch: indices of pairs `(steps, rows)`, lengths and steps `(steps,)`.
 
         A graph of stateless operations: the same on every machine, wherever training resumes.
         """
@@ -153,7 +160,12 @@ class TrainingBatches:
             members = tf.gather(members, self._permutation(len(members), epoch, number))
             parts.append(self._buckets.fill_up(members, number))
         order = self._permutation(self.steps_per_epoch, epoch, len(parts))
-        return tf.gather(tf.concat(parts, 0), order), tf.gather(self._buckets.lengths, order)
+        steps = epoch * self.steps_per_epoch + tf.range(self.steps_per_epoch, dtype=tf.int64)
+        return (
+            tf.gather(tf.concat(parts, 0), order),
+            tf.gather(self._buckets.lengths, order),
+            steps,
+        )
 
     def _permutation(self, count: int, epoch: Tensor, number: int) -> Tensor:
         """A random order of `count` things; `number` tells the orders of one epoch apart."""
@@ -178,10 +190,11 @@ def evaluation_batches(encoded: Encoded, batch_size: int, *, buckets: int = 5) -
     Returns:
         A finite `tf.data.Dataset` of known cardinality.
     """
-    bucketed = _Buckets.of(encoded, batch_size, None, buckets)
+    bucketed = _Buckets.of(_lengths_of(encoded), batch_size, None, buckets)
     with tf.device("CPU:0"):
         filled = [bucketed.fill_up(members, i) for i, members in enumerate(bucketed.members)]
-        plan = tf.data.Dataset.from_tensor_slices((tf.concat(filled, 0), bucketed.lengths))
+        steps = np.arange(bucketed.steps)
+        plan = tf.data.Dataset.from_tensor_slices((tf.concat(filled, 0), bucketed.lengths, steps))
     return _batches(plan, _rows_of(encoded), bucketed.rows)
 
 
@@ -199,10 +212,11 @@ class _Buckets:
 
     @classmethod
     def of(
-        cls, encoded: Encoded, batch_size: int | None, batch_tokens: int | None, buckets: int
+        cls, lengths: np.ndarray, batch_size: int | None, batch_tokens: int | None, buckets: int
     ) -> "_Buckets":
+        """From the tokens of the longer side of each pair, without start and end."""
         _check_positive(buckets=buckets, **_size(batch_size, batch_tokens))
-        lengths = 1 + np.maximum(encoded.source.row_lengths(), encoded.target.row_lengths())
+        lengths = 1 + lengths
         boundaries = bucket_boundaries(lengths, buckets, batch_size or 1)
         bucket = np.searchsorted(boundaries, lengths)
         members = [np.flatnonzero(bucket == i) for i in range(len(boundaries))]
@@ -243,7 +257,13 @@ def _size(batch_size: int | None, batch_tokens: int | None) -> dict[str, int]:
     return given  # type: ignore[return-value]
 
 
-def _rows_of(encoded: Encoded) -> "_Rows | _FileRows":
+def _lengths_of(encoded: Encoded) -> np.ndarray:
+    return np.maximum(encoded.source.row_lengths(), encoded.target.row_lengths())
+
+
+def _rows_of(encoded: Encoded | SampledPairs, seed: int = 0) -> "_Rows | _FileRows | _SampledRows":
+    if isinstance(encoded, SampledPairs):
+        return _SampledRows(encoded, seed)
     return _FileRows(encoded) if isinstance(encoded, EncodedFiles) else _Rows.of(encoded)
 
 
@@ -266,8 +286,8 @@ class _Rows:
             target_out = tf.concat([encoded.target, end], 1)
             return cls(*(tf.concat([x, nothing], 0) for x in (source, target_in, target_out)))
 
-    def batch(self, indices: Tensor, length: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Source, target in and target out of some pairs, padded to a length."""
+    def batch(self, indices: Tensor, length: Tensor, step: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Source, target in and target out of some pairs, padded to a length; the same always."""
         indices = tf.where(indices == _FILL, self.source.nrows() - 1, indices)
         shape = [tf.size(indices, length.dtype), length]
         source, target_in, target_out = (
@@ -283,28 +303,54 @@ class _FileRows:
 
     encoded: EncodedFiles
 
-    def batch(self, indices: Tensor, length: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def batch(self, indices: Tensor, length: Tensor, step: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """As `_Rows.batch`. The files are read by NumPy, outside of the graph."""
         return tf.numpy_function(self._read, [indices, length], [tf.int32] * 3, stateful=False)
 
     def _read(self, indices: np.ndarray, length: int) -> tuple[np.ndarray, ...]:
-        shape = (len(indices), length)
-        source, target_in, target_out = (np.full(shape, PADDING_ID, np.int32) for _ in range(3))
-        for row, index in enumerate(indices):
-            if index == _FILL:
-                continue
-            source_ids, target_ids = self.encoded.source[index], self.encoded.target[index]
-            source[row, : len(source_ids) + 1] = *source_ids, END_ID
-            target_in[row, : len(target_ids) + 1] = START_ID, *target_ids
-            target_out[row, : len(target_ids) + 1] = *target_ids, END_ID
-        return source, target_in, target_out
+        pairs = indices[indices != _FILL]
+        source = [self.encoded.source[i] for i in pairs]
+        target = [self.encoded.target[i] for i in pairs]
+        return _padded(source, target, indices, length)
+
+
+@dataclasses.dataclass(frozen=True)
+class _SampledRows:
+    """The same of pairs whose subwords are drawn."""
+
+    pairs: SampledPairs
+    seed: int
+
+    def batch(self, indices: Tensor, length: Tensor, step: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """As `_Rows.batch`, of the subwords of a step. sentencepiece runs outside of the graph."""
+        arguments = [indices, length, step]
+        return tf.numpy_function(self._draw, arguments, [tf.int32] * 3, stateful=False)
+
+    def _draw(self, indices: np.ndarray, length: int, step: int) -> tuple[np.ndarray, ...]:
+        pairs = indices[indices != _FILL]
+        rows = self.pairs.rows(pairs, int(length) - 1, self.seed, int(step))
+        return _padded(*rows, indices, length)
+
+
+def _padded(
+    source_rows: list[np.ndarray], target_rows: list[np.ndarray], indices: np.ndarray, length: int
+) -> tuple[np.ndarray, ...]:
+    """Source, target in and target out, from the rows of the indices that are no filling."""
+    shape = (len(indices), length)
+    source, target_in, target_out = (np.full(shape, PADDING_ID, np.int32) for _ in range(3))
+    places = np.flatnonzero(indices != _FILL)
+    for row, source_ids, target_ids in zip(places, source_rows, target_rows, strict=True):
+        source[row, : len(source_ids) + 1] = *source_ids, END_ID
+        target_in[row, : len(target_ids) + 1] = START_ID, *target_ids
+        target_out[row, : len(target_ids) + 1] = *target_ids, END_ID
+    return source, target_in, target_out
 
 
 def _batches(
-    plan: tf.data.Dataset, rows: "_Rows | _FileRows", count: int | None
+    plan: tf.data.Dataset, rows: "_Rows | _FileRows | _SampledRows", count: int | None
 ) -> tf.data.Dataset:
-    def batch(indices: Tensor, length: Tensor) -> tuple[Any, Tensor]:
-        parts = rows.batch(tf.boolean_mask(indices, indices != _NO_ROW), length)
+    def batch(indices: Tensor, length: Tensor, step: Tensor) -> tuple[Any, Tensor]:
+        parts = rows.batch(tf.boolean_mask(indices, indices != _NO_ROW), length, step)
         source, target_in, target_out = (tf.ensure_shape(one, [count, None]) for one in parts)
         return (source, target_in), target_out
 

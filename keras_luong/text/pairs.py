@@ -101,12 +101,7 @@ def encode_pairs(
         ValueError: If no pair remains.
     """
     encoded = encode_some(pairs, source_tokenizer, target_tokenizer, max_length)
-    if not len(encoded):
-        empty, too_long = encoded.dropped["empty"], encoded.dropped["too_long"]
-        raise ValueError(
-            f"No pair remains of {empty + too_long}: {empty} have an empty side, "
-            f"{too_long} have a side of more than {max_length} tokens (`max_length`)."
-        )
+    _check_left(encoded, max_length)
     return encoded
 
 
@@ -117,9 +112,33 @@ def encode_some(
     max_length: int,
 ) -> EncodedPairs:
     """What `encode_pairs` does, for a part of the pairs, of which none may remain."""
+    source, target = _split_pairs(pairs)
+    return _encode_kept(source, target, source_tokenizer, target_tokenizer, max_length)[0]
+
+
+def encode_with_texts(
+    pairs: Iterable[tuple[str, str]],
+    source_tokenizer: SubwordTokenizer,
+    target_tokenizer: SubwordTokenizer,
+    max_length: int,
+) -> tuple[EncodedPairs, list[str], list[str]]:
+    """What `encode_pairs` does, and the source and target texts of the pairs that remain."""
+    source, target = _split_pairs(pairs)
+    encoded, kept = _encode_kept(source, target, source_tokenizer, target_tokenizer, max_length)
+    _check_left(encoded, max_length)
+    return encoded, [source[i].decode() for i in kept], [target[i].decode() for i in kept]
+
+
+def _encode_kept(
+    source_texts: Sequence[bytes],
+    target_texts: Sequence[bytes],
+    source_tokenizer: SubwordTokenizer,
+    target_tokenizer: SubwordTokenizer,
+    max_length: int,
+) -> tuple[EncodedPairs, np.ndarray]:
+    """The pairs that can be learnt from, and which of the given ones they are."""
     if not isinstance(max_length, int) or max_length < 1:
         raise ValueError(f"`max_length` must be an integer of at least 1. Received: {max_length!r}")
-    source_texts, target_texts = _split_pairs(pairs)
     source = _tokenize_all(source_texts, source_tokenizer)
     target = _tokenize_all(target_texts, target_tokenizer)
     source_lengths, target_lengths = source.row_lengths().numpy(), target.row_lengths().numpy()
@@ -128,7 +147,16 @@ def encode_some(
     dropped = {"empty": int(empty.sum()), "too_long": int(too_long.sum())}
     kept = np.flatnonzero(~empty & ~too_long)
     with tf.device("CPU:0"):
-        return EncodedPairs(tf.gather(source, kept), tf.gather(target, kept), dropped)
+        return EncodedPairs(tf.gather(source, kept), tf.gather(target, kept), dropped), kept
+
+
+def _check_left(encoded: EncodedPairs, max_length: int) -> None:
+    if not len(encoded):
+        empty, too_long = encoded.dropped["empty"], encoded.dropped["too_long"]
+        raise ValueError(
+            f"No pair remains of {empty + too_long}: {empty} have an empty side, "
+            f"{too_long} have a side of more than {max_length} tokens (`max_length`)."
+        )
 
 
 def _lines(path: str | os.PathLike[str]) -> Iterator[str]:

@@ -1,9 +1,12 @@
 """A subword vocabulary trained on the user's own text, applied inside the TensorFlow graph."""
 
+import functools
+import hashlib
 import io
 import os
 import re
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,7 @@ from keras_luong.ids import END_ID, PADDING_ID, START_ID, UNKNOWN_ID
 
 Tensor = Any
 
-MODEL_TYPES = ("unigram", "char")
+MODEL_TYPES = ("unigram", "bpe", "char")
 NORMALIZATIONS = ("nmt_nfkc", "nmt_nfkc_cf", "nfkc", "nfkc_cf", "identity")
 # What a vocabulary is trained on: all texts up to this many, else evenly spaced ones.
 MAX_TRAINING_TEXTS = 2_000_000
@@ -24,6 +27,10 @@ MAX_TRAINING_TEXTS = 2_000_000
 # The in-graph tokenizer and sentencepiece's own encoder disagree on these characters alone
 # (the first takes them for spaces before it normalizes, the second does not).
 _SPACES = "[\t\n\v\f\r\u2581]"
+
+# sentencepiece has one seed for a process, and 2^32 - 1 stands for none.
+_SAMPLING = threading.Lock()
+_SEEDS = 2**32 - 1
 
 
 class SubwordTokenizer(tf.Module):
@@ -35,8 +42,8 @@ class SubwordTokenizer(tf.Module):
     any number of tokenizers can share one export.
 
     Args:
-        model: A serialized SentencePiece model of type unigram or char, with padding 0, unknown 1,
-            start 2 and end 3, as `SubwordTokenizer.train` makes it.
+        model: A serialized SentencePiece model of type unigram, BPE or char, with padding 0,
+            unknown 1, start 2 and end 3, as `SubwordTokenizer.train` makes it.
 
     Example:
 
@@ -46,19 +53,25 @@ class SubwordTokenizer(tf.Module):
     [b'newer', b'lower new']
 
     Reference:
-        Kudo 2018, "Subword Regularization", [arXiv:1804.10959](https://arxiv.org/abs/1804.10959).
+        Kudo 2018, "Subword Regularization", [arXiv:1804.10959](https://arxiv.org/abs/1804.10959);
+        BPE: [Sennrich, Haddow, Birch 2016](https://arxiv.org/abs/1508.07909).
     """
 
     def __init__(self, model: bytes) -> None:
         super().__init__(name="subword_tokenizer")
-        pieces = _pieces_of(model)
+        parsed = _parsed(model)
+        pieces = [piece.piece for piece in parsed.pieces]
         self._model = bytes(model)
+        self._model_type = _type_of(parsed)
         self._vocabulary_size = len(pieces)
-        # FastSentencepieceTokenizer rather than SentencepieceTokenizer: it is stateless, so an
-        # export needs no resource to be named, shared and initialized, and it takes half the room.
+        is_fast = self._model_type != "bpe" and not parsed.trainer_spec.byte_fallback
         # The ops run on the CPU, so their constants live there too.
         with tf.device("CPU:0"):
-            self._tokenizer = tensorflow_text.FastSentencepieceTokenizer(self._model)
+            # FastSentencepieceTokenizer where it can be: it is stateless, and takes half the room.
+            # It splits by unigram's rule whatever the type, and knows no bytes.
+            self._fast = (
+                tensorflow_text.FastSentencepieceTokenizer(self._model) if is_fast else None
+            )
             self._pieces = tf.constant(["" if i == PADDING_ID else p for i, p in enumerate(pieces)])
 
     @classmethod
@@ -71,25 +84,33 @@ class SubwordTokenizer(tf.Module):
         normalization: str = "nmt_nfkc",
         character_coverage: float = 1.0,
         split_digits: bool = False,
+        byte_fallback: bool = False,
     ) -> "SubwordTokenizer":
         """Trains a vocabulary. The same texts and arguments always give the same one.
 
         Args:
             texts: Strings. Of more than 2,000,000, evenly spaced ones are used.
             vocabulary_size: Number of ids, the four special ones included.
-            model_type: `"unigram"`, or `"char"` for one id a character.
+            model_type: `"unigram"`, `"bpe"` (byte pair encoding), or `"char"` for one id a
+                character.
             normalization: What happens to the text first: `"nmt_nfkc"`, `"nmt_nfkc_cf"` (also
                 folds case), `"nfkc"`, `"nfkc_cf"`, or `"identity"`, which keeps characters as they
                 are and saves the 240 kB that the tables of the others take in the model.
             character_coverage: Share of the characters that must be in the vocabulary. Less than 1
                 leaves the rarest to the unknown id.
             split_digits: Whether every digit is an id of its own.
+            byte_fallback: Whether a character that is not in the vocabulary is split into its UTF-8
+                bytes rather than unknown; 256 ids are theirs. Not with `"char"`.
 
         Raises:
             ValueError: If there is no text, or if the vocabulary size does not suit it. The message
                 names the largest (or smallest) size that does.
         """
         _check_training_arguments(vocabulary_size, model_type, normalization, character_coverage)
+        if byte_fallback and model_type == "char":
+            raise ValueError(
+                "`byte_fallback` must be False for characters as subwords. Received: True"
+            )
         sentences = _training_sentences(texts)
         writer = io.BytesIO()
         try:
@@ -101,6 +122,7 @@ class SubwordTokenizer(tf.Module):
                 normalization_rule_name=normalization,
                 character_coverage=character_coverage,
                 split_digits=split_digits,
+                byte_fallback=byte_fallback,
                 pad_id=PADDING_ID,
                 unk_id=UNKNOWN_ID,
                 bos_id=START_ID,
@@ -175,7 +197,59 @@ class SubwordTokenizer(tf.Module):
         texts = tf.convert_to_tensor(texts, tf.string)
         if texts.shape.rank != 1:
             raise ValueError(f"`texts` must have shape (batch,). Received: shape {texts.shape}")
-        return self._tokenizer.tokenize(_clean(texts))
+        return self._tokenizer().tokenize(_clean(texts))
+
+    def sample(self, texts: Sequence[str], alpha: float, seed: int) -> list[list[int]]:
+        """Draws a segmentation of each text: subword regularization, outside of the graph.
+
+        Of a unigram model a segmentation x has the probability `P(x)^alpha / sum over all x' of
+        P(x')^alpha`. A BPE model leaves out each merge with the probability alpha: BPE-dropout. The
+        same arguments always give the same ids.
+
+        Args:
+            texts: Strings.
+            alpha: Greater than 0. Unigram: the smaller, the more even the probabilities are; 0.1
+                to 0.5 are usual. BPE: at most 1; 0.1 is usual.
+            seed: Integer.
+
+        Returns:
+            A list of ids for each text, without start and end.
+
+        Raises:
+            ValueError: For another `alpha`, and a model that has one segmentation of a text alone.
+
+        Reference:
+            [Kudo 2018](https://arxiv.org/abs/1804.10959), section 3.3, with l infinite;
+            [Provilkov, Emelianenko, Voita 2020](https://arxiv.org/abs/1910.13267).
+        """
+        if self._model_type == "char":
+            raise ValueError("A model of type 'char' has one segmentation of a text alone.")
+        if not 0 < alpha < float("inf"):
+            raise ValueError(f"`alpha` must be greater than 0. Received: {alpha}")
+        if self._model_type == "bpe" and alpha > 1:
+            raise ValueError(f"`alpha` of a BPE model must be at most 1. Received: {alpha}")
+        texts = [re.sub(_SPACES, " ", text) for text in texts]
+        with _SAMPLING:
+            sentencepiece.set_random_generator_seed(seed % _SEEDS)
+            # How several threads shared the texts would change what is drawn.
+            return self._processor.encode(
+                texts, enable_sampling=True, nbest_size=-1, alpha=alpha, num_threads=1
+            )
+
+    def _tokenizer(self) -> Any:
+        """What runs the model in the graph."""
+        if self._fast is not None:
+            return self._fast
+        # Made anew where it is used, and part of that graph. One that is kept belongs to a kernel
+        # which TensorFlow throws away when it clears its caches: any `set_random_seed` does. In an
+        # export the name tells two apart: without, one model would be used for both.
+        name = f"sentencepiece_{hashlib.sha256(self._model).hexdigest()}"
+        with tf.device("CPU:0"):
+            return tensorflow_text.SentencepieceTokenizer(self._model, name=name)
+
+    @functools.cached_property
+    def _processor(self) -> Any:
+        return sentencepiece.SentencePieceProcessor(model_proto=self._model)
 
     def detokenize(self, ids: Tensor) -> Tensor:
         """Turns ids back into text.
@@ -195,7 +269,7 @@ class SubwordTokenizer(tf.Module):
             raise ValueError(f"`ids` must have shape (batch, time). Received: shape {ids.shape}")
         keep = (ids != PADDING_ID) & (ids != START_ID) & (ids != END_ID)
         ids = tf.ragged.boolean_mask(ids, keep).with_row_splits_dtype(tf.int32)
-        return self._tokenizer.detokenize(ids.with_values(self._known(ids.values, UNKNOWN_ID)))
+        return self._tokenizer().detokenize(ids.with_values(self._known(ids.values, UNKNOWN_ID)))
 
     def pieces(self, ids: Tensor) -> Tensor:
         """Names the subword of every id; `"▁"` stands for the space before a word.
@@ -220,8 +294,8 @@ def _clean(texts: Tensor) -> Tensor:
     return tf.strings.regex_replace(texts, _SPACES, " ")
 
 
-def _pieces_of(model: bytes) -> list[str]:
-    """Reads the vocabulary of a model, and refuses what the in-graph tokenizer gets wrong."""
+def _parsed(model: bytes) -> Any:
+    """Reads a model, and refuses what the in-graph tokenizer gets wrong."""
     if not isinstance(model, bytes):
         raise TypeError(f"`model` must be the bytes of a model. Received: {type(model).__name__}")
     parsed = sentencepiece_model_pb2.ModelProto()
@@ -232,10 +306,8 @@ def _pieces_of(model: bytes) -> list[str]:
     if not parsed.pieces:
         raise ValueError(f"Not a SentencePiece model ({len(model)} bytes).")
     trainer, normalizer = parsed.trainer_spec, parsed.normalizer_spec
-    model_type = trainer.ModelType.Name(trainer.model_type).lower()
+    model_type = _type_of(parsed)
     if model_type not in MODEL_TYPES:
-        # FastSentencepieceTokenizer splits by unigram's rule whatever the type. With the scores of
-        # a BPE model, more than half of German sentences come out wrong.
         raise ValueError(
             f"A model of type {model_type!r} cannot run in the graph. "
             f"Allowed: {', '.join(MODEL_TYPES)}."
@@ -251,13 +323,17 @@ def _pieces_of(model: bytes) -> list[str]:
             raise ValueError(f"The {name} id of a model must be {expected}. Received: {found}")
     # Settings under which the in-graph tokenizer and sentencepiece's own encoder disagree.
     for name, found, expected in (
-        ("byte_fallback", trainer.byte_fallback, False),
         ("treat_whitespace_as_suffix", trainer.treat_whitespace_as_suffix, False),
         ("add_dummy_prefix", normalizer.add_dummy_prefix, True),
     ):
         if found != expected:
             raise ValueError(f"A model with {name}={found} cannot run in the graph.")
-    return [piece.piece for piece in parsed.pieces]
+    return parsed
+
+
+def _type_of(parsed: Any) -> str:
+    trainer = parsed.trainer_spec
+    return trainer.ModelType.Name(trainer.model_type).lower()
 
 
 def _check_training_arguments(

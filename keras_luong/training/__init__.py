@@ -7,7 +7,9 @@ from keras_luong.training.alignment_errors import (
     word_links,
 )
 from keras_luong.training.alignment_images import Alignment, AlignmentImages, draw_alignment
+from keras_luong.training.checkpoint_average import average_checkpoints
 from keras_luong.training.gradient_norms import GradientNorms
+from keras_luong.training.guided_alignment import GuidedAlignment, subword_alignments
 from keras_luong.training.halving import Halving
 from keras_luong.training.hyper_parameters import HyperParameters
 from keras_luong.training.inverse_square_root import InverseSquareRoot
@@ -24,6 +26,7 @@ __all__ = [
     "AlignmentImages",
     "GoldAlignment",
     "GradientNorms",
+    "GuidedAlignment",
     "Halving",
     "HyperParameters",
     "InverseSquareRoot",
@@ -36,9 +39,11 @@ __all__ = [
     "TrainingCheckpoint",
     "TrainingSpeed",
     "alignment_error_rate",
+    "average_checkpoints",
     "check_scores",
     "draw_alignment",
     "read_gold_alignments",
     "score_texts",
+    "subword_alignments",
     "word_links",
 ]

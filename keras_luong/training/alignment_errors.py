@@ -77,7 +77,7 @@ def word_links(alignment: Alignment) -> Links:
     >>> sorted(word_links(Alignment(*tokens, [[0.5, 0.3, 0.2], [0.4, 0.3, 0.3]])))
     [(0, 0), (1, 1)]
     """
-    source, target = _words(alignment.source_tokens), _words(alignment.target_tokens)
+    source, target = words_of(alignment.source_tokens), words_of(alignment.target_tokens)
     scores = np.asarray(alignment.scores, "float64")
     if not source or not target:
         return frozenset()
@@ -86,7 +86,7 @@ def word_links(alignment: Alignment) -> Links:
     return frozenset((int(column), row) for row, column in enumerate(between.argmax(axis=1)))
 
 
-def _words(tokens: Sequence[str]) -> list[list[int]]:
+def words_of(tokens: Sequence[str]) -> list[list[int]]:
     """The token numbers of each word."""
     words: list[list[int]] = []
     for index, token in enumerate(tokens):

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple, NoReturn
@@ -141,24 +142,21 @@ class TrainingCheckpoint(keras.callbacks.Callback):
                 `steps_per_epoch`.
         """
         self._restored = Position()
-        folders = _complete(self.directory)
+        folders = complete_checkpoints(self.directory)
         if folders:
             self._restored = self._load(folders[-1], model)
         return self._restored
 
     def _load(self, folder: Path, model: keras.Model) -> Position:
-        note = json.loads((folder / _POSITION_FILE).read_text(encoding="utf-8"))
+        note = _note(folder)
         if note["steps_per_epoch"] != self.steps_per_epoch:
             raise ValueError(
                 f"The checkpoint {folder} was written with steps_per_epoch="
                 f"{note['steps_per_epoch']} and can only be resumed with it. "
                 f"Received: steps_per_epoch={self.steps_per_epoch}"
             )
-        variables = _variables(model)
-        _check_same(folder, note["state"], _describe(model))
-        with np.load(folder / _STATE_FILE) as state:
-            for index, variable in enumerate(variables):
-                variable.assign(state[f"arr_{index}"])
+        for variable, value in stored_state(folder, model):
+            variable.assign(value)
         epoch, step_in_epoch = divmod(note["step"], self.steps_per_epoch)
         return Position(epoch, step_in_epoch, note["step"])
 
@@ -252,7 +250,7 @@ class TrainingCheckpoint(keras.callbacks.Callback):
             print(
                 f"\nInterrupted. The training can be resumed after step {self._saved_step} (epoch "
                 f"{epoch + 1}, batch {step} of {self.steps_per_epoch}): "
-                f"{_complete(self.directory)[-1]}",
+                f"{complete_checkpoints(self.directory)[-1]}",
                 flush=True,
             )
         raise KeyboardInterrupt
@@ -266,7 +264,7 @@ class TrainingCheckpoint(keras.callbacks.Callback):
             "steps_per_epoch": self.steps_per_epoch,
             "state": _describe(self.model),
         }
-        older = _complete(self.directory)
+        older = complete_checkpoints(self.directory)
         # The number, not the step, says which is newest: a training begun anew in this directory
         # starts at step 0 again.
         number = _number(older[-1]) + 1 if older else 1
@@ -356,6 +354,23 @@ def _describe(model: keras.Model) -> list[str]:
     ]
 
 
+def stored_state(folder: Path, model: keras.Model) -> Iterator[tuple[keras.Variable, np.ndarray]]:
+    """Every variable of a training, with the value that a checkpoint has for it.
+
+    Raises:
+        ValueError: If the checkpoint is of another model or another optimizer.
+    """
+    variables = _variables(model)
+    _check_same(folder, _note(folder)["state"], _describe(model))
+    with np.load(folder / _STATE_FILE) as state:
+        for index, variable in enumerate(variables):
+            yield variable, state[f"arr_{index}"]
+
+
+def _note(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / _POSITION_FILE).read_text(encoding="utf-8"))
+
+
 def _check_same(folder: Path, saved: list[str], present: list[str]) -> None:
     for there, here in itertools.zip_longest(saved, present, fillvalue="nothing"):
         if there != here:
@@ -373,7 +388,7 @@ def _values(variables: list[keras.Variable]) -> list[np.ndarray]:
     ]
 
 
-def _complete(directory: Path) -> list[Path]:
+def complete_checkpoints(directory: Path) -> list[Path]:
     """The checkpoints in a directory, the newest last."""
     return sorted(directory.glob(f"{_PREFIX}*-step-*"), key=_number)
 
@@ -384,7 +399,7 @@ def _number(folder: Path) -> int:
 
 def _sweep(directory: Path, keep: int) -> None:
     """Removes older checkpoints, and what a process that died left half written."""
-    for folder in _complete(directory)[:-keep]:
+    for folder in complete_checkpoints(directory)[:-keep]:
         _discard(folder)
     for leftover in directory.glob(f".{_PREFIX}*.unfinished"):
         shutil.rmtree(leftover)

@@ -6,7 +6,12 @@ import pytest
 from keras import ops
 
 from keras_luong import AttentionDecoder, AttentionDecoderCell, LuongAttention
-from keras_luong.layers import BahdanauAttention, ResidualCell, attention_decoder
+from keras_luong.layers import (
+    BahdanauAttention,
+    LayerNormLSTMCell,
+    ResidualCell,
+    attention_decoder,
+)
 from keras_luong.layers.cells import flat_state_size
 from tests.reference import automatic_gradients, ragged_mask, why_not
 
@@ -51,6 +56,7 @@ class OwnAttention(LuongAttention):
 GENERAL = {
     "another cell": lambda: (keras.layers.SimpleRNNCell(UNITS), {}, {}),
     "a cell of one's own": lambda: (OwnLSTMCell(UNITS), {}, {}),
+    "a normalized cell": lambda: (LayerNormLSTMCell(UNITS), {}, {}),
     "another activation": lambda: (LSTMCell(UNITS, activation="relu"), {}, {}),
     "another gate": lambda: (GRUCell(UNITS, recurrent_activation="hard_sigmoid"), {}, {}),
     "reset before": lambda: (GRUCell(UNITS, reset_after=False), {}, {}),

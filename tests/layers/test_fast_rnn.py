@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_luong.layers import FastRNN, fast_rnn
+from keras_luong.layers import FastRNN, LayerNormLSTMCell, fast_rnn
 from tests.layers.layer_checks import check_saved
 from tests.reference import automatic_gradients, ragged_mask, why_not
 
@@ -147,6 +147,7 @@ def test_what_padding_holds_does_not_matter():
     ("cell", "options", "arguments"),
     [
         (keras.layers.SimpleRNNCell(UNITS), {}, {}),
+        (LayerNormLSTMCell(UNITS), {}, {}),
         (LSTMCell(UNITS, dropout=0.1), {}, {}),
         (LSTMCell(UNITS, recurrent_dropout=0.1), {}, {}),
         (LSTMCell(UNITS, activation="relu"), {}, {}),

@@ -1,9 +1,12 @@
 """`rnn_encoder`: shapes, masks, residual layers, dropout, the bridge to the decoder, errors."""
 
+import itertools
+
 import keras
 import numpy as np
 import pytest
 
+from keras_luong.layers import fast_rnn
 from keras_luong.models import rnn_encoder
 from tests.layers.layer_checks import to_numpy
 
@@ -104,6 +107,41 @@ def test_a_residual_layer_adds_its_input(cell):
     assert not plain[kept].any()
 
 
+def plain_gnmt_encoder(cell, num_layers, state_sizes):
+    """The same of Keras' own layers alone, with their weights in the same order."""
+    cell = {"lstm": keras.layers.LSTMCell, "gru": keras.layers.GRUCell}[cell]
+
+    def rnn():
+        return keras.layers.RNN(cell(UNITS), return_sequences=True, return_state=True)
+
+    source = keras.Input((None,), dtype="int32")
+    words = keras.layers.Embedding(VOCABULARY, EMBEDDING, mask_zero=True)(source)
+    first, *states = keras.layers.Bidirectional(rnn())(words)
+    memory, *states = rnn()(first)  # as deep as the first layer is not: nothing is added
+    for _ in range(2, num_layers):
+        outputs, *states = rnn()(memory)
+        memory = keras.layers.Add()([memory, outputs])
+    final = states[0] if len(states) == 1 else keras.layers.Concatenate()(states)
+    bridge = [keras.layers.Dense(size, activation="tanh")(final) for size in state_sizes]
+    return keras.Model(source, [memory, *bridge])
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_the_encoder_of_gnmt_equals_its_plain_composition(cell):
+    options = {"cell": cell, "num_layers": 4, "state_sizes": [5, 2]}
+    model = encoder(**options, bidirectional="first", residual=True)
+    plain = plain_gnmt_encoder(**options)
+    randomize(plain)
+    model.set_weights(plain.get_weights())
+    memory, *states = to_numpy(model(SOURCE))
+    expected_memory, *expected_states = to_numpy(plain(SOURCE))
+    assert memory.shape == (3, 4, UNITS)
+    assert [state.shape for state in states] == [(3, 5), (3, 2)]
+    np.testing.assert_allclose(memory, expected_memory, atol=1e-5)
+    for state, expected in zip(states, expected_states, strict=True):
+        np.testing.assert_allclose(state, expected, atol=1e-5)
+
+
 def test_dropout_in_training_only():
     model = encoder(dropout=0.5)
     randomize(model)
@@ -111,6 +149,71 @@ def test_dropout_in_training_only():
     assert (first != second).any()
     first, second = (to_numpy(model(SOURCE, training=False))[0] for _ in range(2))
     np.testing.assert_array_equal(first, second)
+
+
+def is_same_over_time(dropped):
+    """Of each row `(t, d)`, whether the same is zero at every step."""
+    zero = dropped == 0
+    return np.array([(row == row[0]).all() for row in zero])
+
+
+@pytest.mark.parametrize("variational", [True, False])
+def test_variational_dropout_has_one_mask_a_sequence(variational):
+    model = encoder(dropout=0.5, variational_dropout=variational)
+    randomize(model)
+    inner = model.get_layer("dropout_0").output
+    both = keras.Model(model.input, [inner, *keras.tree.flatten(model.output)])
+    source = np.tile(SOURCE[:1], (20, 1))
+    for dropped in to_numpy(both(source, training=True)):
+        assert is_same_over_time(dropped).all() == variational
+        zero = dropped == 0
+        assert (zero != zero[:1]).any()  # of each sentence another
+        assert 0.25 < zero.mean() < 0.75
+
+
+# One unit and a mask for each of the four gates: 16 runs are possible, and a row must be one of
+# them as a whole. With masks drawn anew at each step it would be one of 16^6.
+def test_recurrent_dropout_has_one_mask_a_sequence():
+    model = rnn_encoder(VOCABULARY, EMBEDDING, 1, bidirectional=False, recurrent_dropout=0.5)
+    randomize(model)
+    source = np.tile(np.array([[4, 5, 6, 7, 8, 9]]), (12, 1))
+    (memory,) = to_numpy(model(source, training=True))
+    embedding, kernel, recurrent, bias = (one.astype("float64") for one in model.get_weights())
+
+    def run(masks):
+        h, c, outputs = 0.0, 0.0, []
+        for id_ in source[0]:
+            gates = embedding[id_] @ kernel + h * masks * recurrent[0] + bias
+            i, f, _, o = 1 / (1 + np.exp(-gates))
+            c = f * c + i * np.tanh(gates[2])
+            h = o * np.tanh(c)
+            outputs.append(h)
+        return outputs
+
+    runs = np.array([run(np.array(masks)) for masks in itertools.product((0, 2), repeat=4)])
+    distances = np.abs(memory[:, None, :, 0] - runs).max(axis=-1)
+    assert distances.min(axis=1).max() < 1e-5
+    assert len(set(distances.argmin(axis=1))) > 1
+    (quiet,) = to_numpy(model(source[:1]))
+    np.testing.assert_allclose(quiet[0, :, 0], run(np.ones(4)), atol=1e-5)
+
+
+def test_the_fast_loop_runs_with_variational_dropout_and_not_with_recurrent(monkeypatch):
+    runs = []
+    recurrent_loop = fast_rnn.recurrent_loop
+    monkeypatch.setattr(
+        fast_rnn, "recurrent_loop", lambda *args: runs.append(args) or recurrent_loop(*args)
+    )
+    # Both directions have a loop.
+    for options, count in (
+        ({"variational_dropout": True}, 2),
+        ({"recurrent_dropout": 0.1}, 0),
+        ({"cell": "layer_norm_lstm"}, 0),
+    ):
+        model = encoder(dropout=0.5, **options)
+        runs.clear()
+        model(SOURCE, training=True)
+        assert len(runs) == count
 
 
 def test_no_layer_that_may_use_cudnn_even_after_loading(tmp_path):
@@ -139,6 +242,9 @@ def test_no_layer_that_may_use_cudnn_even_after_loading(tmp_path):
         ({"embedding_dim": 0}, ["embedding_dim", "at least 1", "0"]),
         ({"units": -2}, ["units", "at least 1", "-2"]),
         ({"num_layers": 0}, ["num_layers", "at least 1", "0"]),
+        ({"recurrent_dropout": 1.0}, ["recurrent_dropout", "0 to below 1", "1.0"]),
+        ({"bidirectional": "last"}, ["bidirectional", '"first"', "'last'"]),
+        ({"bidirectional": "first"}, ['"first"', "num_layers", "at least 2", "num_layers=1"]),
     ],
     ids=str,
 )

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_luong import Seq2Seq, WordDropout, luong_seq2seq
+from keras_luong import AttentionDecoder, Seq2Seq, WordDropout, luong_seq2seq
 from tests.layers.layer_checks import to_numpy
 
 SOURCE = np.array([[4, 5, 6, 3], [7, 3, 0, 0]], "int32")
@@ -18,6 +18,14 @@ LABELS = np.array([[8, 9, 3], [5, 3, 0]], "int32")
     [
         {},
         {"cell": "gru", "num_layers": 2, "residual": True, "dropout": 0.2},
+        {
+            "bidirectional": "first",
+            "num_layers": 2,
+            "cell": "layer_norm_lstm",
+            "dropout": 0.2,
+            "recurrent_dropout": 0.2,
+            "variational_dropout": True,
+        },
         {"bidirectional": False, "input_feeding": False, "score_mode": "dot"},
         {"tie_embeddings": False, "embedding_dim": 5, "score_mode": "concat"},
         {"score_mode": "location", "max_source_length": 6, "cell": "gru"},
@@ -65,6 +73,15 @@ def test_a_window_hides_what_is_outside():
         [True, True, True, False],
         [False, True, True, True],
     ]
+
+
+def test_units_of_the_encoder_of_gnmt():
+    # An odd number may be, since it is not halved.
+    model = luong_seq2seq(10, 12, units=7, num_layers=2, bidirectional="first")
+    assert tuple(model.encoder.output[0].shape) == (None, None, 7)
+    lower, upper = (model.encoder.get_layer(name) for name in ("both_lstm_0", "lstm_1"))
+    assert tuple(lower.output[0].shape) == (None, None, 14)
+    assert tuple(upper.cell.kernel.shape) == (14, 28)
 
 
 def test_embedding_dim_without_tied_embeddings():
@@ -117,3 +134,26 @@ def test_word_dropout_replaces_words_on_both_sides_in_training_only():
     loaded = type(model).from_config(model.get_config())
     assert loaded.word_dropout == 0.5
     assert [one.rate for one in loaded.encoder.layers if isinstance(one, WordDropout)] == [0.5]
+
+
+@pytest.mark.parametrize("variational", [True, False])
+def test_variational_dropout_has_one_mask_a_sequence(variational, monkeypatch):
+    model = luong_seq2seq(
+        10, 12, units=8, dropout=0.5, recurrent_dropout=0.3, variational_dropout=variational
+    )
+    seen, call = [], AttentionDecoder.call
+
+    def spy(self, sequences, *arguments, **named):
+        seen.append(ops.convert_to_numpy(sequences))
+        return call(self, sequences, *arguments, **named)
+
+    monkeypatch.setattr(AttentionDecoder, "call", spy)
+    model((SOURCE, np.array([[2, 8, 9, 5, 6], [2, 5, 7, 8, 9]])), training=True)
+    zero = seen[0] == 0
+    assert (zero == zero[:, :1]).all() == variational
+    assert (zero[0] != zero[1]).any()
+    assert model.decoder.cell.cell.recurrent_dropout == 0.3
+    loaded = type(model).from_config(model.get_config())
+    assert loaded.get_config() == model.get_config()
+    assert loaded.variational_dropout == variational
+    assert loaded.decoder.cell.cell.recurrent_dropout == 0.3

@@ -22,7 +22,13 @@ from keras_luong import (
     luong_seq2seq,
     rnn_encoder,
 )
-from keras_luong.serving import Signature, cpp_loader, export_saved_model, next_version
+from keras_luong.serving import (
+    Signature,
+    cpp_loader,
+    export_saved_model,
+    next_version,
+)
+from tests.serving.conftest import OTHER_PACKAGES
 from tests.serving.numbers import (
     DTYPES,
     MAX_LENGTH,
@@ -186,18 +192,47 @@ def test_a_quantized_model_serves_and_is_smaller(tokenizer, tmp_path, cpp_runner
     np.testing.assert_allclose(reply["log_prob"], expected, atol=1e-4)
 
 
-def test_two_tokenizers_in_one_export(tmp_path, cpp_runner):
-    source = SubwordTokenizer.train([source for source, _ in PAIRS], 14, model_type="char")
-    target = SubwordTokenizer.train([target for _, target in PAIRS], 18)
+def translator_of(source, target):
     sizes = (source.vocabulary_size, target.vocabulary_size)
     assert sizes[0] != sizes[1]
     keras.utils.set_random_seed(7)
     model = luong_seq2seq(*sizes, units=16, cell="gru")
     for variable in model.trainable_variables:
         variable.assign(variable * 3)
-    translator = Translator(model, source, target, max_length=MAX_LENGTH)
+    return Translator(model, source, target, max_length=MAX_LENGTH)
+
+
+def test_two_tokenizers_in_one_export(tmp_path, cpp_runner):
+    source = SubwordTokenizer.train([source for source, _ in PAIRS], 14, model_type="char")
+    target = SubwordTokenizer.train([target for _, target in PAIRS], 18)
+    translator = translator_of(source, target)
     translator.export(tmp_path / "1", "greedy")
     (reply,) = cpp_loader.run(cpp_runner, tmp_path / "1", [TEXTS])
+    assert_says(reply, translator.explain(TEXTS))
+
+
+@pytest.fixture(scope="module")
+def exported_with_bpe(tmp_path_factory):
+    """A translator and its export, whose tokenizers are two resources of one kind."""
+    texts = [[source for source, _ in PAIRS], [target for _, target in PAIRS]]
+    translator = translator_of(
+        SubwordTokenizer.train(texts[0], 16, model_type="bpe"),
+        SubwordTokenizer.train(texts[1], 280, model_type="bpe", byte_fallback=True),
+    )
+    path = tmp_path_factory.mktemp("bpe") / "1"
+    translator.export(path, "greedy")
+    return translator, path
+
+
+def test_two_tokenizers_of_bpe_in_one_export(exported_with_bpe, cpp_runner):
+    translator, path = exported_with_bpe
+    (reply,) = cpp_loader.run(cpp_runner, path, [TEXTS])
+    assert_says(reply, translator.explain(TEXTS))
+
+
+def test_two_tokenizers_of_bpe_in_tensorflow_2_20(exported_with_bpe, runner_2_20):
+    translator, path = exported_with_bpe
+    (reply,) = cpp_loader.run(runner_2_20, path, [TEXTS], packages=OTHER_PACKAGES)
     assert_says(reply, translator.explain(TEXTS))
 
 

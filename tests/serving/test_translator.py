@@ -20,6 +20,7 @@ from keras_luong import (
     luong_seq2seq,
 )
 from keras_luong.ids import END_ID, UNKNOWN_ID
+from keras_luong.text import encode_pairs
 from keras_luong.training import TokenAccuracy
 
 PAIRS = [
@@ -610,10 +611,11 @@ def test_checkpoints_come_as_often_as_told(tokenizer, tmp_path):
         callbacks=[Look()],
         checkpoint_dir=tmp_path,
         checkpoint_freq=2,
+        checkpoint_keep=2,
         verbose=0,
     )
     assert seen == [[], [], ["2"]]
-    assert [path.name.split("-")[-1] for path in tmp_path.iterdir()] == ["3"]
+    assert sorted(path.name.split("-")[-1] for path in tmp_path.iterdir()) == ["2", "3"]
 
 
 @pytest.fixture
@@ -638,6 +640,28 @@ def test_the_order_of_the_pairs_depends_on_the_seed_alone(tokenizer, fit_of):
         orders.append([target.numpy().tolist() for _, target in calls[-1][0].take(6)])
     assert orders[0] == orders[1] != orders[2]
     assert orders[0][:3] != orders[0][3:]  # the epochs differ
+
+
+def test_subwords_are_drawn_anew_in_training_alone(fit_of):
+    words = ["abc abcabc", "cab abc", "abcabc cab", "bca abc cab", "abc bca cabcab"]
+    pairs = list(zip(words, words[::-1], strict=True))
+    tokenizer = SubwordTokenizer.train(words, 13)
+    translator = Translator(luong_seq2seq(13, 13, units=8), tokenizer, tokenizer, max_length=40)
+    calls, plain = fit_of(translator), encode_pairs(pairs, tokenizer, tokenizer)
+    best = {tuple(row) for row in plain.source.to_list()}
+    rows = []
+    for arguments in ({"subword_sampling": 0.1}, {"subword_sampling": 0.1}, {}):
+        translator.fit(pairs, pairs, batch_size=2, buckets=1, seed=3, **arguments)
+        (data, options), found = calls[-1], []
+        for stream in (data.take(9), options["validation_data"]):
+            batches = [source.numpy() for (source, _), _ in stream]
+            found.append([tuple(np.trim_zeros(row)[:-1]) for one in batches for row in one])
+        rows.append(found[0])
+        assert set(found[1]) - {()} == best
+    assert rows[0] == rows[1]
+    assert set(rows[0]) - best - {()} and set(rows[2]) - {()} == best
+    with pytest.raises(ValueError, match="greater than 0"):
+        translator.fit(pairs, subword_sampling=0.0)
 
 
 def test_a_model_that_is_not_compiled_gets_the_defaults(tokenizer, fit_of):

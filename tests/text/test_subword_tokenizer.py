@@ -1,3 +1,5 @@
+import collections
+import concurrent.futures
 import json
 import os
 import random
@@ -90,20 +92,98 @@ def english():
     return SubwordTokenizer.train(ENGLISH, 38, normalization="identity")
 
 
-def test_agrees_with_sentencepiece_on_odd_and_random_text(any_tokenizer):
+@pytest.fixture(scope="module")
+def bpe():
+    return SubwordTokenizer.train(GERMAN, 100, model_type="bpe")
+
+
+@pytest.fixture(scope="module")
+def bpe_with_bytes():
+    return SubwordTokenizer.train(ENGLISH, 330, model_type="bpe", byte_fallback=True)
+
+
+@pytest.fixture(scope="module")
+def unigram_with_bytes():
+    return SubwordTokenizer.train(GERMAN, 310, byte_fallback=True, normalization="identity")
+
+
+def check_agrees_with_sentencepiece(tokenizer):
+    """Returns the ids of all texts."""
     texts = GERMAN + ODD + random_texts(2000)
-    reference = sentencepiece.SentencePieceProcessor(model_proto=any_tokenizer.model)
+    reference = sentencepiece.SentencePieceProcessor(model_proto=tokenizer.model)
     # The one thing done before sentencepiece's own rules: ASCII white space and its space mark.
     plain = [text.translate(dict.fromkeys(map(ord, "\t\n\v\f\r▁"), " ")) for text in texts]
     expected = reference.encode(plain)
-    ids = any_tokenizer.tokenize(texts)
+    ids = tokenizer.tokenize(texts)
     assert ids.dtype == tf.int32
     assert ids.to_list() == expected
-    joined = any_tokenizer.detokenize(ids).numpy()
+    joined = tokenizer.detokenize(ids).numpy()
     assert [text.decode() for text in joined] == reference.decode(expected)
-    # The texts above do reach known, unknown and no subwords at all.
+    # Of some texts nothing is left, of others much.
     assert {len(row) for row in expected} > {0, 2, 3}
+    return expected
+
+
+def test_agrees_with_sentencepiece_on_odd_and_random_text(any_tokenizer):
+    expected = check_agrees_with_sentencepiece(any_tokenizer)
     assert any(UNKNOWN_ID in row for row in expected)
+
+
+@pytest.mark.parametrize("name", ["bpe", "bpe_with_bytes", "unigram_with_bytes"])
+def test_bpe_and_bytes_agree_with_sentencepiece(name, request):
+    tokenizer = request.getfixturevalue(name)
+    expected = check_agrees_with_sentencepiece(tokenizer)
+    assert any(UNKNOWN_ID in row for row in expected) == (name == "bpe")
+    known = sentencepiece.SentencePieceProcessor(model_proto=tokenizer.model)
+    assert (known.pad_id(), known.unk_id(), known.bos_id(), known.eos_id()) == (0, 1, 2, 3)
+    # Any ids at all, bytes in an order that is no UTF-8 among them.
+    ids = np.random.default_rng(3).integers(0, tokenizer.vocabulary_size, (200, 12))
+    kept = [[int(id_) for id_ in row if id_ not in (PADDING_ID, START_ID, END_ID)] for row in ids]
+    written = [text.decode() for text in tokenizer.detokenize(ids).numpy()]
+    assert written == known.decode(kept)
+
+
+def test_new_seeds_leave_a_tokenizer_as_it_is(bpe):
+    """TensorFlow clears its kernels then, and what belongs to them."""
+    expected = bpe.tokenize(GERMAN).to_list()
+    in_graph = tf.function(lambda texts: bpe.tokenize(texts).to_tensor())
+    dense = in_graph(tf.constant(GERMAN)).numpy()
+    tf.random.set_seed(3)
+    assert bpe.tokenize(GERMAN).to_list() == expected
+    np.testing.assert_array_equal(in_graph(tf.constant(GERMAN)), dense)
+
+
+def test_bytes_write_what_the_vocabulary_has_not(bpe_with_bytes):
+    ids = bpe_with_bytes.tokenize(["a 犬"])
+    pieces = [piece.decode() for piece in bpe_with_bytes.pieces(ids.values).numpy()]
+    assert pieces[-3:] == [f"<0x{byte:02X}>" for byte in "犬".encode()]
+    assert bpe_with_bytes.detokenize(ids).numpy()[0].decode() == "a 犬"
+
+
+# The pairs of neighbours that stand most often: `l o` and `o w`, three times each.
+def test_bpe_worked_by_hand():
+    tokenizer = SubwordTokenizer.train(["low low lower"], 13, model_type="bpe")
+    pieces = [piece.decode() for piece in tokenizer.pieces(range(4, 13)).numpy()]
+    # Three merges, after which `low` is one piece, and the characters, the most frequent first.
+    assert (sorted(pieces[:3], key=len)[-1], set(pieces[3:])) == ("▁low", set("▁lower"))
+    ids = tokenizer.tokenize(["lower"])
+    assert [one.decode() for one in tokenizer.pieces(ids.values).numpy()] == ["▁low", "e", "r"]
+
+
+# Each merge is left out with the probability 1: characters are left; and BPE-dropout of 0.5 draws
+# many segmentations of the same text.
+def test_bpe_dropout(bpe):
+    characters = [
+        list(map(len, map(bytes.decode, bpe.pieces(tf.constant(row)).numpy())))
+        for row in bpe.sample(["Hunde laufen"], 1.0, 1)
+    ]
+    assert set(characters[0]) == {1}
+    drawn = bpe.sample(["Hunde laufen"] * 200, 0.5, 1)
+    assert len({tuple(row) for row in drawn}) > 20
+    assert set(bpe.detokenize(tf.ragged.constant(drawn)).numpy()) == {b"Hunde laufen"}
+    assert bpe.sample(GERMAN, 1e-9, 1) == bpe.tokenize(GERMAN).to_list()
+    with pytest.raises(ValueError, match="at most 1. Received: 1.5"):
+        bpe.sample(GERMAN, 1.5, 1)
 
 
 def test_control_ids_never_come_out_of_text(any_tokenizer):
@@ -250,7 +330,9 @@ def test_no_text_to_train_on(texts, count):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ({"model_type": "bpe"}, "unigram, char.*Received: 'bpe'"),
+        ({"model_type": "word"}, "unigram, bpe, char.*Received: 'word'"),
+        ({"model_type": "char", "byte_fallback": True}, "`byte_fallback` must be False"),
+        ({"byte_fallback": True, "vocabulary_size": 200}, "at least 301.*Received: 200"),
         ({"normalization": "nfd"}, "nmt_nfkc.*identity.*Received: 'nfd'"),
         ({"vocabulary_size": 4}, "greater than 4.*Received: 4"),
         ({"vocabulary_size": 80.0}, "integer.*Received: 80.0"),
@@ -332,9 +414,7 @@ def changed(tokenizer, part, **settings):
 @pytest.mark.parametrize(
     "part, settings, message",
     [
-        ("trainer_spec", {"model_type": 2}, "type 'bpe' cannot run in the graph"),
         ("trainer_spec", {"model_type": 3}, "type 'word' cannot run in the graph"),
-        ("trainer_spec", {"byte_fallback": True}, "byte_fallback=True"),
         ("trainer_spec", {"treat_whitespace_as_suffix": True}, "treat_whitespace_as_suffix=True"),
         ("normalizer_spec", {"add_dummy_prefix": False}, "add_dummy_prefix=False"),
         ("trainer_spec", {"pad_id": -1}, "padding id of a model must be 0. Received: -1"),
@@ -391,7 +471,10 @@ def plain(outputs):
     }
 
 
-def test_the_same_ids_in_training_and_export(german, english, tmp_path):
+# Two resources of BPE, which must not be taken for one, as well.
+@pytest.mark.parametrize("names", [("german", "english"), ("bpe", "bpe_with_bytes")])
+def test_the_same_ids_in_training_and_export(names, request, tmp_path):
+    german, english = map(request.getfixturevalue, names)
     texts = [text.encode() for text in GERMAN + ENGLISH + ODD[:-2] + random_texts(100)] + [b"\xff"]
     module = TwoTokenizers(german, english)
     tf.saved_model.save(module, str(tmp_path / "export"), signatures=module.__call__)
@@ -414,7 +497,74 @@ def test_the_same_ids_in_training_and_export(german, english, tmp_path):
     for name, tokenizer in (("source", german), ("target", english)):
         eager = tokenizer.tokenize(texts)
         assert np.array_equal(outputs[f"{name}_ids"], eager.to_tensor(PADDING_ID))
-    assert outputs["source_text"][0] == GERMAN[0].encode() != outputs["target_text"][0]
+    assert outputs["source_text"][0] == GERMAN[0].encode()
+    assert outputs["source_ids"][0].numpy().tolist() != outputs["target_ids"][0].numpy().tolist()
+
+
+def segmentations(word, scores):
+    """All ways to make a word of pieces, by ids, with their log-probabilities."""
+    if not word:
+        return {(): 0.0}
+    return {
+        (id_, *rest): score + of_rest
+        for piece, (id_, score) in scores.items()
+        if word.startswith(piece)
+        for rest, of_rest in segmentations(word[len(piece) :], scores).items()
+    }
+
+
+@pytest.mark.parametrize("alpha", [0.2, 1.0])
+def test_samples_have_the_probabilities_of_the_paper(german, alpha):
+    model = sentencepiece_model_pb2.ModelProto.FromString(german.model)
+    scores = {
+        piece.piece: (id_, piece.score) for id_, piece in enumerate(model.pieces) if id_ > END_ID
+    }
+    of_all = segmentations("▁Hunde▁laufen▁durch▁die▁Stadt", scores)
+    assert len(of_all) > 8
+    weights = {ids: np.exp(alpha * score) for ids, score in of_all.items()}
+    total, count, text = sum(weights.values()), 20_000, "Hunde laufen durch die Stadt"
+    drawn = collections.Counter(map(tuple, german.sample([text] * count, alpha, seed=3)))
+    assert set(drawn) <= set(weights)
+    for ids, weight in weights.items():
+        share = weight / total
+        # Five standard deviations.
+        assert abs(drawn[ids] / count - share) < 5 * np.sqrt(share * (1 - share) / count) + 1e-9
+
+
+def test_samples_spell_the_text_and_go_to_the_best_where_alpha_is_large(german):
+    texts = [*GERMAN, *ODD, *random_texts(50)]
+    drawn = tf.ragged.constant(german.sample(texts, 0.1, 5), tf.int32, row_splits_dtype=tf.int64)
+    best = german.tokenize(texts)
+    assert drawn.to_list() != best.to_list()
+    written = (german.detokenize(ids).numpy().tolist() for ids in (drawn, best))
+    for one, other in zip(*written, strict=True):
+        # Several unknown characters in a row are one id, or several, as it falls out.
+        assert one.replace(" ⁇ ".encode(), b"") == other.replace(" ⁇ ".encode(), b"")
+    assert german.sample(GERMAN, 1e6, 5) == german.tokenize(GERMAN).to_list()
+
+
+def test_samples_depend_on_their_seed_alone(german, english):
+    first = german.sample(GERMAN, 0.1, 7)
+    assert german.sample(GERMAN, 0.1, 8) != first
+    english.sample(ENGLISH, 0.1, 9)
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        jobs = [pool.submit(german.sample, GERMAN, 0.1, 7 + i % 2) for i in range(20)]
+        assert all(job.result() == first for job in jobs[::2])
+    assert german.sample([], 0.1, 7) == []
+    for seed in (-1, 2**32 - 1, 2**70):
+        assert german.sample(GERMAN, 0.1, seed) == german.sample(GERMAN, 0.1, seed)
+
+
+@pytest.mark.parametrize("alpha", [0.0, -0.1, float("nan"), float("inf")])
+def test_wrong_alphas(german, alpha):
+    with pytest.raises(ValueError, match=f"greater than 0. Received: {alpha}"):
+        german.sample(GERMAN, alpha, 1)
+
+
+def test_characters_cannot_be_sampled():
+    tokenizer = SubwordTokenizer.train(GERMAN, 45, model_type="char")
+    with pytest.raises(ValueError, match="'char' has one segmentation"):
+        tokenizer.sample(GERMAN, 0.1, 1)
 
 
 def test_in_a_data_pipeline(german):

@@ -1,0 +1,64 @@
+"""The mean of the weights of several checkpoints."""
+
+import os
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from keras_luong.training.training_checkpoint import complete_checkpoints, stored_state
+
+
+def average_checkpoints(
+    model: keras.Model, directory: str | os.PathLike[str], count: int = 5
+) -> None:
+    """Puts the mean of the newest checkpoints' weights into a model.
+
+    Weights that are no floats, the states of random generators and those of the optimizer become
+    those of the newest checkpoint. `TrainingCheckpoint(keep=count)`, or
+    `Translator.fit(checkpoint_keep=count)`, keeps as many: one an epoch, and those of
+    interruptions. They hold the weights themselves, also where the optimizer keeps averages.
+
+    Args:
+        model: The model that was trained, built, and compiled with the same optimizer.
+        directory: That of the `TrainingCheckpoint`.
+        count: How many checkpoints.
+
+    Raises:
+        ValueError: If there are fewer checkpoints, or if they are of another model or optimizer.
+
+    Example:
+
+    >>> import tempfile
+    >>> from keras_luong.training import TrainingCheckpoint
+    >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    >>> model.compile("adam", "mse")
+    >>> with tempfile.TemporaryDirectory() as directory:
+    ...     checkpoint = TrainingCheckpoint(directory, steps_per_epoch=1, keep=2)
+    ...     batch = np.ones((2, 3)), np.ones((2, 1))
+    ...     history = model.fit(
+    ...         *batch, epochs=3, steps_per_epoch=1, callbacks=[checkpoint], verbose=0
+    ...     )
+    ...     average_checkpoints(model, directory, count=2)
+
+    Reference:
+        [Vaswani et al. 2017](https://arxiv.org/abs/1706.03762), section 6.1.
+    """
+    if count < 1:
+        raise ValueError(f"`count` must be at least 1. Received: count={count}")
+    folders = complete_checkpoints(Path(directory))[-count:]
+    if len(folders) < count:
+        raise ValueError(
+            f"There must be at least {count} checkpoints in {str(directory)!r}: train with "
+            f"keep={count}. Received: {len(folders)} checkpoints"
+        )
+    weights = {id(one) for one in model.weights if keras.backend.is_float_dtype(one.dtype)}
+    # A sum of many 16-bit or 32-bit numbers would lose what they differ by.
+    sums: dict[int, np.ndarray] = {}
+    for folder in folders:
+        for variable, value in stored_state(folder, model):
+            if id(variable) in weights:
+                sums[id(variable)] = sums.get(id(variable), 0.0) + value.astype("float64")
+    for variable, value in stored_state(folders[-1], model):
+        mean = sums.get(id(variable))
+        variable.assign(value if mean is None else mean / count)
