@@ -1,5 +1,7 @@
 """`luong_seq2seq`: the model of the paper from a few sizes."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -143,6 +145,7 @@ def test_variational_dropout_has_one_mask_a_sequence(variational, monkeypatch):
     )
     seen, call = [], AttentionDecoder.call
 
+    @functools.wraps(call)  # Keras reads the names of the arguments
     def spy(self, sequences, *arguments, **named):
         seen.append(ops.convert_to_numpy(sequences))
         return call(self, sequences, *arguments, **named)
