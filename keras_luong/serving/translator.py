@@ -47,6 +47,7 @@ from keras_luong.training import (
     TokenAccuracy,
     TrainingCheckpoint,
 )
+from keras_luong.training.replicas import strategy_scope
 
 Tensor = Any
 Pairs = Sequence[tuple[str, str]]
@@ -158,11 +159,12 @@ class Translator:
             encoded = self._encode(validation_data)
             validation = evaluation_batches(encoded, batch_size, buckets=buckets)
         if not self.model.compiled:
-            self.model.compile(
-                keras.optimizers.Adam(1e-3, global_clipnorm=1.0),
-                loss=MaskedCrossentropy(label_smoothing=0.1),
-                metrics=[TokenAccuracy()],
-            )
+            with strategy_scope(self.model):
+                self.model.compile(
+                    keras.optimizers.Adam(1e-3, global_clipnorm=1.0),
+                    loss=MaskedCrossentropy(label_smoothing=0.1),
+                    metrics=[TokenAccuracy()],
+                )
         callbacks = [*callbacks, *self._logging_callbacks(log_dir, alignment_texts)]
         position = Position()
         if checkpoint_dir is not None:

@@ -15,6 +15,7 @@ import numpy as np
 from keras import ops
 
 from keras_luong.folders import whole_folder
+from keras_luong.training.replicas import strategy_scope
 
 _STATE_FILE = "state.npz"
 _POSITION_FILE = "position.json"
@@ -338,7 +339,8 @@ def _variables(model: keras.Model) -> list[keras.Variable]:
             f"optimizer={getattr(model, 'optimizer', None)}"
         )
     if not model.optimizer.built:
-        model.optimizer.build(model.trainable_variables)
+        with strategy_scope(model):
+            model.optimizer.build(model.trainable_variables)
     return [*model.variables, *model.optimizer.variables]
 
 
