@@ -138,7 +138,8 @@ class Translator:
             log_dir: Where TensorBoard logs go: losses, and alignments of `alignment_texts`.
             alignment_texts: Texts whose alignments are drawn after every epoch.
             checkpoint_dir: Where the training's state is kept. If it holds a checkpoint, training
-                resumes from it, at the same batch. Ctrl-C saves one.
+                resumes from it, at the same batch, and so do `callbacks` (`TrainingCheckpoint` says
+                which). A training that one of them ended is over. Ctrl-C saves one.
             checkpoint_freq: Batches between two checkpoints, or `"epoch"`.
             verbose: As in `keras.Model.fit`.
 
@@ -169,10 +170,19 @@ class Translator:
         position = Position()
         if checkpoint_dir is not None:
             checkpoint = TrainingCheckpoint(
-                checkpoint_dir, steps_per_epoch=batches.steps_per_epoch, save_freq=checkpoint_freq
+                checkpoint_dir,
+                steps_per_epoch=batches.steps_per_epoch,
+                save_freq=checkpoint_freq,
+                callbacks=callbacks,
             )
             position = checkpoint.restore(self.model)
             callbacks.append(checkpoint)
+        if position.stopped:
+            _LOGGER.warning(
+                "A callback ended the training in %s after epoch %d: no batch is left to train on.",
+                checkpoint_dir,
+                position.epoch,
+            )
         data = hashes(train_pairs)
         if data not in self.training_data:
             self.training_data.append(data)
@@ -180,7 +190,7 @@ class Translator:
             batches.dataset(position.global_step),
             steps_per_epoch=batches.steps_per_epoch,
             initial_epoch=position.epoch,
-            epochs=epochs,
+            epochs=position.epoch if position.stopped else epochs,
             validation_data=validation,
             callbacks=callbacks,
             verbose=verbose,

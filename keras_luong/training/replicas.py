@@ -24,3 +24,12 @@ def strategy_scope(model: keras.Model) -> contextlib.AbstractContextManager[Any]
     """Where variables are made that belong to a model: the scope of the strategy it is of."""
     strategy = getattr(model, "distribute_strategy", None)
     return contextlib.nullcontext() if strategy is None else strategy.scope()
+
+
+def is_first_process() -> bool:
+    """Whether this process is the one of those that train together which writes."""
+    if keras.config.backend() != "jax":
+        return True  # Keras' `fit` runs in one process there.
+    import jax
+
+    return jax.process_index() == 0
