@@ -53,6 +53,7 @@ from keras_luong.training import (
     TokenAccuracy,
     TrainingCheckpoint,
 )
+from keras_luong.training.replicas import strategy_scope
 
 Tensor = Any
 Pairs = Sequence[tuple[str, str]]
@@ -152,7 +153,8 @@ class Translator:
             alignment_texts: Texts whose alignments are drawn after every epoch.
             sample_pairs: Pairs whose translations are shown after every epoch.
             checkpoint_dir: Where the training's state is kept. If it holds a checkpoint, training
-                resumes from it, at the same batch. Ctrl-C saves one.
+                resumes from it, at the same batch, and so do `callbacks` (`TrainingCheckpoint` says
+                which). A training that one of them ended is over. Ctrl-C saves one.
             checkpoint_freq: Batches between two checkpoints, or `"epoch"`.
             checkpoint_keep: How many of the newest stay, for
                 `keras_luong.training.average_checkpoints`.
@@ -177,11 +179,12 @@ class Translator:
             encoded = self._encode(validation_data)
             validation = evaluation_batches(encoded, batch_size, buckets=buckets)
         if not self.model.compiled:
-            self.model.compile(
-                keras.optimizers.Adam(1e-3, global_clipnorm=1.0),
-                loss=MaskedCrossentropy(label_smoothing=0.1),
-                metrics=[TokenAccuracy()],
-            )
+            with strategy_scope(self.model):
+                self.model.compile(
+                    keras.optimizers.Adam(1e-3, global_clipnorm=1.0),
+                    loss=MaskedCrossentropy(label_smoothing=0.1),
+                    metrics=[TokenAccuracy()],
+                )
         callbacks = list(callbacks)
         if log_dir is not None:
             callbacks += logging_callbacks(
@@ -201,9 +204,16 @@ class Translator:
                 steps_per_epoch=batches.steps_per_epoch,
                 save_freq=checkpoint_freq,
                 keep=checkpoint_keep,
+                callbacks=callbacks,
             )
             position = checkpoint.restore(self.model)
             callbacks.append(checkpoint)
+        if position.stopped:
+            _LOGGER.warning(
+                "A callback ended the training in %s after epoch %d: no batch is left to train on.",
+                checkpoint_dir,
+                position.epoch,
+            )
         data = hashes(train_pairs)
         if data not in self.training_data:
             self.training_data.append(data)
@@ -211,7 +221,7 @@ class Translator:
             batches.dataset(position.global_step),
             steps_per_epoch=batches.steps_per_epoch,
             initial_epoch=position.epoch,
-            epochs=epochs,
+            epochs=position.epoch if position.stopped else epochs,
             validation_data=validation,
             callbacks=callbacks,
             verbose=verbose,

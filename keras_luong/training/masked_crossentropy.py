@@ -7,6 +7,7 @@ from keras import ops
 
 from keras_luong.functional import float32_at_least, zero_masked
 from keras_luong.ids import PADDING_ID
+from keras_luong.training.replicas import sum_over_replicas
 
 Tensor = Any
 
@@ -27,6 +28,9 @@ class MaskedCrossentropy(keras.losses.Loss):
 
     Softmax and sums are computed in float32 at least; float64 logits stay float64. The loss can be
     differentiated once.
+
+    Under a `tf.distribute` strategy `sum(weight)` is that of all replicas, so that the gradients,
+    which Keras adds up, are those of the whole batch, however its tokens fall to the replicas.
 
     Args:
         label_smoothing: Share of the probability spread evenly over the vocabulary, in `[0, 1)`.
@@ -76,7 +80,7 @@ class MaskedCrossentropy(keras.losses.Loss):
         weights = ops.cast(ops.not_equal(y_true, self.padding_id), losses.dtype)
         if sample_weight is not None:
             weights = weights * _per_token(sample_weight, y_true, losses.dtype)
-        total = ops.sum(weights)
+        total = sum_over_replicas(ops.sum(weights))
         # Not `ops.divide_no_nan`, which makes float32 of float64 on torch. No weight, no cost.
         return ops.sum(weights * losses) / ops.where(total == 0, ops.ones_like(total), total)
 

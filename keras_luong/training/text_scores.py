@@ -82,6 +82,9 @@ class TextScores(keras.callbacks.Callback):
             and `"exact_match"`, the share of texts that equal their reference.
         every: Epochs from one scoring to the next. The first is scored.
 
+    Attributes:
+        last_scores: What it found last, as it stands in the logs. `TrainingCheckpoint` keeps it.
+
     Raises:
         ImportError: If a score needs sacrebleu and it is not installed.
         ValueError: For no pairs, an unknown score or an `every` below 1.
@@ -102,6 +105,8 @@ class TextScores(keras.callbacks.Callback):
         [Popović 2015](https://aclanthology.org/W15-3049) for chrF.
     """
 
+    remembered_attributes = ("last_scores",)
+
     def __init__(
         self,
         translate: Callable[[list[str]], Sequence[str]],
@@ -120,13 +125,13 @@ class TextScores(keras.callbacks.Callback):
         self.references = [reference for _, reference in pairs]
         self.scores = tuple(scores)
         self.every = every
-        self._last: dict[str, float] = {}
+        self.last_scores: dict[str, float] = {}
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Adds the scores to the logs."""
-        if not self._last or epoch % self.every == 0:
+        if not self.last_scores or epoch % self.every == 0:
             hypotheses = self.translate(self.sources)
             found = score_texts(hypotheses, self.references, self.scores)
-            self._last = {f"val_{name}": score for name, score in found.items()}
+            self.last_scores = {f"val_{name}": score for name, score in found.items()}
         if logs is not None:
-            logs.update(self._last)
+            logs.update(self.last_scores)

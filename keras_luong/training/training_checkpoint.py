@@ -6,7 +6,7 @@ import os
 import shutil
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple, NoReturn
@@ -16,6 +16,8 @@ import numpy as np
 from keras import ops
 
 from keras_luong.folders import whole_folder
+from keras_luong.training.callback_memory import memory_of, remind
+from keras_luong.training.replicas import is_first_process, strategy_scope
 
 _STATE_FILE = "state.npz"
 _POSITION_FILE = "position.json"
@@ -33,11 +35,13 @@ class Position(NamedTuple):
         epoch: Epochs finished; what `fit` takes as `initial_epoch`.
         step_in_epoch: Batches of the running epoch that are done.
         global_step: Batches done since the start of the training.
+        stopped: Whether a callback, such as `EarlyStopping`, ended the training here.
     """
 
     epoch: int = 0
     step_in_epoch: int = 0
     global_step: int = 0
+    stopped: bool = False
 
 
 class TrainingCheckpoint(keras.callbacks.Callback):
@@ -54,11 +58,21 @@ class TrainingCheckpoint(keras.callbacks.Callback):
     checkpoint is written, and `KeyboardInterrupt` is raised; a second Ctrl-C raises at once. A
     Ctrl-C during a validation lets it finish first.
 
-    Two things do not survive an interruption. The training loss and metrics that Keras reports for
-    an epoch resumed in its middle are taken over the rest of it (those of the validation are not
-    affected). Other callbacks, such as `EarlyStopping`, remember nothing.
+    Of other callbacks those in `callbacks` go on too: `EarlyStopping`, `ReduceLROnPlateau`,
+    `ModelCheckpoint` and `TextScores`, their subclasses, and any that names the attributes to keep
+    in a tuple `remembered_attributes` (numbers, strings, arrays, and lists and dictionaries of
+    them). A training that one of them ended is over when it is resumed: `Position.stopped`.
+    `SwapEMAWeights(swap_on_epoch=True)` must be among them: its averages leave the model again
+    before an epoch's end is saved.
+
+    What does not survive an interruption: the training loss and metrics that Keras reports for an
+    epoch resumed in its middle are taken over the rest of it (those of the validation are not
+    affected), and `History` begins anew.
 
     Place this callback last, so that those before it have seen an epoch's end when it is saved.
+
+    Where several processes train together (JAX under `keras.distribution`), all of them must read
+    `directory`, the first one writes there, and all of them begin again when one has died.
 
     Args:
         directory: Folder for the checkpoints of one training; made when it is missing.
@@ -67,6 +81,7 @@ class TrainingCheckpoint(keras.callbacks.Callback):
             of an epoch is written when the epoch, with its validation, is over. The end of the
             training is always saved.
         keep: How many of the newest checkpoints stay; `restore` reads the newest.
+        callbacks: The other callbacks of the same `fit`, whose memory belongs to the training.
 
     Example:
 
@@ -103,6 +118,7 @@ class TrainingCheckpoint(keras.callbacks.Callback):
         steps_per_epoch: int,
         save_freq: int | str = "epoch",
         keep: int = 1,
+        callbacks: Iterable[keras.callbacks.Callback] = (),
     ) -> None:
         super().__init__()
         if steps_per_epoch < 1:
@@ -120,6 +136,8 @@ class TrainingCheckpoint(keras.callbacks.Callback):
         self.steps_per_epoch = steps_per_epoch
         self.save_freq = save_freq
         self.keep = keep
+        self.callbacks = tuple(callbacks)
+        self._memory: list[dict[str, Any]] = []
         self._restored: Position | None = None
         self._epoch = 0
         self._step_in_epoch = 0
@@ -135,7 +153,8 @@ class TrainingCheckpoint(keras.callbacks.Callback):
 
         Returns:
             The position to go on from: start the stream of batches at `global_step`, and call `fit`
-            with `initial_epoch=epoch`. The start of a training where there is no checkpoint.
+            with `initial_epoch=epoch`, and with `epochs=epoch` too if it was `stopped`. The start
+            of a training where there is no checkpoint.
 
         Raises:
             ValueError: If the checkpoint is of another model, another optimizer or another
@@ -149,19 +168,23 @@ class TrainingCheckpoint(keras.callbacks.Callback):
 
     def _load(self, folder: Path, model: keras.Model) -> Position:
         note = _note(folder)
+        self._check_steps(folder, note)
+        for variable, value in stored_state(folder, model):
+            variable.assign(value)
+        self._memory = note.get("callbacks", [])  # Older checkpoints have none.
+        epoch, step_in_epoch = divmod(note["step"], self.steps_per_epoch)
+        return Position(epoch, step_in_epoch, note["step"], note.get("stopped", False))
+
+    def _check_steps(self, folder: Path, note: dict[str, Any]) -> None:
         if note["steps_per_epoch"] != self.steps_per_epoch:
             raise ValueError(
                 f"The checkpoint {folder} was written with steps_per_epoch="
                 f"{note['steps_per_epoch']} and can only be resumed with it. "
                 f"Received: steps_per_epoch={self.steps_per_epoch}"
             )
-        for variable, value in stored_state(folder, model):
-            variable.assign(value)
-        epoch, step_in_epoch = divmod(note["step"], self.steps_per_epoch)
-        return Position(epoch, step_in_epoch, note["step"])
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Checks what `fit` was given, and begins to listen for Ctrl-C."""
+        """Checks what `fit` was given, reminds callbacks, and begins to listen for Ctrl-C."""
         steps = (self.params or {}).get("steps")
         if steps != self.steps_per_epoch:
             raise ValueError(
@@ -175,6 +198,9 @@ class TrainingCheckpoint(keras.callbacks.Callback):
                 f"steps_per_execution=1. Received: steps_per_execution={model.steps_per_execution}"
             )
         self._saved_step = None
+        # Those before this one have just forgotten what they knew.
+        remind(self.callbacks, self._memory)
+        self._memory = []
         self._interruption.listen(model)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -217,9 +243,12 @@ class TrainingCheckpoint(keras.callbacks.Callback):
                 f"of epoch {epoch}. It must be endless for a training to be resumed in its middle."
             )
         self._epoch, self._step_in_epoch = epoch + 1, 0
+        for callback in self.callbacks:
+            if isinstance(callback, keras.callbacks.SwapEMAWeights):
+                callback.on_epoch_begin(self._epoch)  # The averages leave the model.
         last = stopping or self._epoch == self.params["epochs"]
         if last or self.save_freq == "epoch" or self._interruption.wanted or self._is_due():
-            self._save()
+            self._save(stopping)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Gives Ctrl-C back; obeys one that came after the last batch."""
@@ -255,26 +284,46 @@ class TrainingCheckpoint(keras.callbacks.Callback):
             )
         raise KeyboardInterrupt
 
-    def _save(self) -> None:
+    def _save(self, stopped: bool = False) -> None:
         """Writes the state beside the older checkpoints and renames it when it is complete."""
-        variables = _variables(self.model)
+        if not is_first_process():
+            return
+        values = _values(_variables(self.model))
         note = {
             "step": self._global_step,
             "epoch": self._epoch,
             "steps_per_epoch": self.steps_per_epoch,
+            "stopped": stopped,
             "state": _describe(self.model),
+            "callbacks": memory_of(self.callbacks),
         }
+        text = json.dumps(note, indent=1, default=_ArraysApart(values))
         older = complete_checkpoints(self.directory)
         # The number, not the step, says which is newest: a training begun anew in this directory
         # starts at step 0 again.
         number = _number(older[-1]) + 1 if older else 1
         path = self.directory / f"{_PREFIX}{number:06d}-step-{self._global_step}"
         with whole_folder(path) as folder:
-            np.savez(folder / _STATE_FILE, *_values(variables))
-            text = json.dumps(note, indent=1)
+            np.savez(folder / _STATE_FILE, *values)
             (folder / _POSITION_FILE).write_text(text, encoding="utf-8")
         self._saved_step = self._global_step
         _sweep(self.directory, self.keep)
+
+
+class _ArraysApart:
+    """Has `json` write arrays as their place in a list, to the end of which it puts them."""
+
+    def __init__(self, arrays: list[np.ndarray]) -> None:
+        self.arrays = arrays
+
+    def __call__(self, value: Any) -> Any:
+        self.arrays.append(_numpy(value))
+        return {"array": len(self.arrays) - 1}
+
+    @staticmethod
+    def reader(state: Any) -> Callable[[dict[str, Any]], Any]:
+        """What gives `json` the arrays back, from a file of that list."""
+        return lambda one: state[f"arr_{one['array']}"][()] if one.keys() == {"array"} else one
 
 
 class _Interruption:
@@ -336,7 +385,8 @@ def _variables(model: keras.Model) -> list[keras.Variable]:
             f"optimizer={getattr(model, 'optimizer', None)}"
         )
     if not model.optimizer.built:
-        model.optimizer.build(model.trainable_variables)
+        with strategy_scope(model):
+            model.optimizer.build(model.trainable_variables)
     return [*model.variables, *model.optimizer.variables]
 
 
@@ -368,7 +418,9 @@ def stored_state(folder: Path, model: keras.Model) -> Iterator[tuple[keras.Varia
 
 
 def _note(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / _POSITION_FILE).read_text(encoding="utf-8"))
+    text = (folder / _POSITION_FILE).read_text(encoding="utf-8")
+    with np.load(folder / _STATE_FILE) as state:
+        return json.loads(text, object_hook=_ArraysApart.reader(state))
 
 
 def _check_same(folder: Path, saved: list[str], present: list[str]) -> None:
@@ -381,11 +433,13 @@ def _check_same(folder: Path, saved: list[str], present: list[str]) -> None:
 
 
 def _values(variables: list[keras.Variable]) -> list[np.ndarray]:
+    return [_numpy(variable.value) for variable in variables]
+
+
+def _numpy(value: Any) -> np.ndarray:
+    array = ops.convert_to_numpy(value)
     # NumPy's files do not know bfloat16, which is exact in float32.
-    return [
-        ops.convert_to_numpy(ops.cast(v.value, "float32") if v.dtype == "bfloat16" else v.value)
-        for v in variables
-    ]
+    return array.astype("float32") if array.dtype.name == "bfloat16" else array
 
 
 def complete_checkpoints(directory: Path) -> list[Path]:

@@ -72,7 +72,7 @@ def test_resumed_equals_undisturbed_bit_for_bit(tmp_path, undisturbed, capsys, s
     assert f"resumed after step {step} (epoch {step // STEPS + 1}, " in capsys.readouterr().out
     model = build(seed=2)  # other weights, other dropout: all must come from the checkpoint
     position = train(model, tmp_path, history=history)
-    assert position == (step // STEPS, step % STEPS, step)
+    assert position == Position(step // STEPS, step % STEPS, step)
     assert_same(model, expected)
     diary = next(layer for layer in model.layers if layer.name.startswith("diary"))
     np.testing.assert_array_equal(diary.seen, np.arange(STEPS * EPOCHS))
@@ -95,7 +95,7 @@ def test_ctrl_c_at_the_end_of_an_epoch_waits_for_its_validation(tmp_path, undist
     interrupted_at(step, tmp_path, history=history)
     assert [epoch for epoch, _ in history] == list(range(step // STEPS))
     model = build(seed=2)
-    assert train(model, tmp_path, history=history) == (step // STEPS, 0, step)
+    assert train(model, tmp_path, history=history) == Position(step // STEPS, 0, step)
     assert_same(model, undisturbed[0])
     assert history == undisturbed[1]
 
@@ -143,7 +143,7 @@ def test_a_failure_in_writing_leaves_the_checkpoint_before(tmp_path, monkeypatch
     with pytest.raises(error, match="disk full"):
         train(quick(), tmp_path, epochs=2)
     monkeypatch.undo()
-    assert position_in(tmp_path) == (1, 0, STEPS)
+    assert position_in(tmp_path) == Position(1, 0, STEPS)
     assert len(list(tmp_path.iterdir())) == 1
 
 
@@ -153,7 +153,7 @@ def test_half_a_checkpoint_is_not_loaded_and_is_swept(tmp_path):
     half = tmp_path / ".checkpoint-000009-step-40.0a1b.unfinished"
     shutil.copytree(whole, half)
     (half / "state.npz").write_bytes(b"half")
-    assert position_in(tmp_path) == (1, 0, STEPS)
+    assert position_in(tmp_path) == Position(1, 0, STEPS)
     train(quick(), tmp_path, epochs=2)
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-000002-step-10"]
 
@@ -244,7 +244,7 @@ def test_in_a_thread_it_saves_and_leaves_ctrl_c_alone(tmp_path, ctrl_c):
     thread.start()
     thread.join()
     assert signal.getsignal(signal.SIGINT) is ctrl_c
-    assert position_in(tmp_path) == (1, 0, STEPS)
+    assert position_in(tmp_path) == Position(1, 0, STEPS)
 
 
 @pytest.mark.parametrize("place", ["before", "after"])

@@ -1,0 +1,117 @@
+"""Trainings of a small translator on one device and on two; what they differ by, as JSON."""
+
+import contextlib
+import json
+import os
+import sys
+
+# Before anything asks for devices.
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
+
+import keras
+import numpy as np
+
+from keras_luong import MaskedCrossentropy, TokenAccuracy, Translator, luong_seq2seq
+from tests.training.mortal import pairs, tokenizer
+
+BATCH_SIZE = 6
+
+
+def build(dropout, optimizer):
+    keras.utils.set_random_seed(1)
+    model = luong_seq2seq(14, 14, units=8, dropout=dropout, word_dropout=dropout)
+    model.compile(optimizer(), loss=MaskedCrossentropy(), metrics=[TokenAccuracy()])
+    subwords = tokenizer()
+    return Translator(model, subwords, subwords, max_length=12)
+
+
+def fit(translator, directory=None, epochs=2, callbacks=()):
+    history = translator.fit(
+        pairs(),
+        pairs()[:BATCH_SIZE],
+        epochs=epochs,
+        batch_size=BATCH_SIZE,
+        checkpoint_dir=directory,
+        checkpoint_freq=3,
+        callbacks=callbacks,
+        verbose=0,
+    )
+    return translator.model.get_weights(), history.history
+
+
+def adam(**options):
+    return lambda: keras.optimizers.Adam(0.01, use_ema=True, ema_momentum=0.8, **options)
+
+
+def difference(one, other):
+    return max(float(np.abs(a - b).max()) for a, b in zip(one, other, strict=True))
+
+
+def compared(one, two):
+    losses = {name: difference(one[1][name], two[1][name]) for name in one[1]}
+    return {"weights": difference(one[0], two[0]), **losses}
+
+
+def mirrored(directory):
+    """TensorFlow's `MirroredStrategy`."""
+    import tensorflow as tf
+
+    two_devices = [tf.config.LogicalDeviceConfiguration()] * 2
+    tf.config.set_logical_device_configuration(
+        tf.config.list_physical_devices("CPU")[0], two_devices
+    )
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+    def trained(scope, dropout=0.0, make=None, **arguments):
+        with scope:
+            translator = build(dropout, make or adam())
+        return fit(translator, **arguments)
+
+    nothing = contextlib.nullcontext
+    found = {"without dropout": compared(trained(nothing()), trained(strategy.scope()))}
+    whole = trained(strategy.scope(), 0.3)
+    trained(strategy.scope(), 0.3, directory=directory, epochs=1)
+    resumed = trained(strategy.scope(), 0.3, directory=directory)
+    found["resumed"] = difference(whole[0], resumed[0])
+    clip = adam(global_clipnorm=0.01)
+    found["clipped"] = difference(
+        trained(nothing(), 0.0, clip)[0], trained(strategy.scope(), 0.0, clip)[0]
+    )
+    with strategy.scope():
+        layer = keras.layers.Dropout(0.5, seed=1)
+    masks = strategy.run(lambda: layer(np.ones((1, 50), "float32"), training=True))
+    found["masks"] = difference(*strategy.experimental_local_results(masks))
+    return found
+
+
+def data_parallel():
+    return keras.distribution.DataParallel(devices=keras.distribution.list_devices("cpu"))
+
+
+def sharded():
+    """JAX under `keras.distribution`, in one process."""
+    one = fit(build(0.3, adam(global_clipnorm=0.5)))
+    keras.distribution.set_distribution(data_parallel())
+    translator = build(0.3, adam(global_clipnorm=0.5))
+    return {"with dropout": compared(one, fit(translator))}
+
+
+def worker(number, port, directory, result):
+    """One of two processes of JAX."""
+    os.environ["XLA_FLAGS"] = ""
+    import jax
+
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    keras.distribution.initialize(f"127.0.0.1:{port}", 2, int(number))
+    keras.distribution.set_distribution(data_parallel())
+    said = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: print("step", flush=True)
+    )
+    weights, _ = fit(build(0.3, adam()), directory, callbacks=[said])
+    np.savez(result, *weights)
+
+
+if __name__ == "__main__":
+    what, *arguments = sys.argv[1:]
+    found = {"mirrored": mirrored, "sharded": sharded, "worker": worker}[what](*arguments)
+    print(json.dumps(found))
