@@ -63,7 +63,7 @@ def undisturbed(tmp_path_factory):
     return numbers(folder / "result.npz")
 
 
-@pytest.mark.parametrize(("seed", "kills"), [(1, 2), pytest.param(2, 25, marks=pytest.mark.long)])
+@pytest.mark.parametrize(("seed", "kills"), [(1, 2), pytest.param(2, 10, marks=pytest.mark.long)])
 def test_killed_again_and_again(tmp_path, undisturbed, seed, kills):
     rng = np.random.default_rng(seed)
     directory, result = tmp_path / "checkpoints", tmp_path / "result.npz"
