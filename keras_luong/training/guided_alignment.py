@@ -9,6 +9,7 @@ from keras import ops
 
 from keras_luong.functional import alignment_crossentropy
 from keras_luong.training.alignment_errors import words_of
+from keras_luong.training.replicas import sum_over_replicas
 
 Tensor = Any
 
@@ -71,7 +72,10 @@ class GuidedAlignment(keras.losses.Loss):
                 "Alignments and attention scores must have the shape (batch, target length, source "
                 f"length). Received: {tuple(alignments.shape)} and {tuple(scores.shape)}"
             )
-        return alignment_crossentropy(scores, alignments)
+        loss = alignment_crossentropy(scores, alignments)
+        aligned = ops.sum(ops.cast(ops.any(alignments > 0, axis=-1), loss.dtype))
+        # Keras adds the gradients of replicas up: each gives its share of the whole batch.
+        return loss * (aligned / ops.maximum(sum_over_replicas(aligned), 1.0))
 
     def get_config(self) -> dict[str, Any]:
         """The arguments of the constructor."""

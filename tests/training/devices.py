@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 from keras_luong import MaskedCrossentropy, TokenAccuracy, Translator, luong_seq2seq
+from keras_luong.training import GuidedAlignment
 from tests.training.mortal import pairs, tokenizer
 
 BATCH_SIZE = 6
@@ -77,11 +78,28 @@ def mirrored(directory):
     found["clipped"] = difference(
         trained(nothing(), 0.0, clip)[0], trained(strategy.scope(), 0.0, clip)[0]
     )
+    found["guided alignment"] = guided_alignment(strategy)
     with strategy.scope():
         layer = keras.layers.Dropout(0.5, seed=1)
     masks = strategy.run(lambda: layer(np.ones((1, 50), "float32"), training=True))
     found["masks"] = difference(*strategy.experimental_local_results(masks))
     return found
+
+
+def guided_alignment(strategy):
+    """The sum of the replicas' losses, beside the loss of the whole batch."""
+    scores = np.array([[[0.5, 0.5], [0.9, 0.1]], [[0.2, 0.8], [0.6, 0.4]]], "float32")
+    alignments = np.array([[[1, 0], [0, 1]], [[0, 3], [0, 0]]], "float32")
+    rows = strategy.experimental_distribute_values_from_function(
+        lambda context: context.replica_id_in_sync_group
+    )
+    loss = GuidedAlignment()
+    losses = strategy.run(
+        lambda row: loss(keras.ops.take(alignments, [row], 0), keras.ops.take(scores, [row], 0)),
+        args=(rows,),
+    )
+    whole = -(np.log(0.5) + np.log(0.1) + np.log(0.8)) / 3
+    return abs(float(strategy.reduce("SUM", losses, axis=None)) - whole)
 
 
 def data_parallel():
