@@ -14,6 +14,12 @@ if os.environ.get("KERAS_BACKEND") == "jax":
 import keras
 import pytest
 
+if keras.config.backend() == "torch":
+    import torch
+
+    # On a GPU float32 may otherwise be multiplied as tf32, with three of its seven digits.
+    torch.set_float32_matmul_precision("highest")
+
 # What speaks `keras.ops` alone. The rest of the package, and its tests, need TensorFlow.
 BACKEND_NEUTRAL = ("functional", "layers", "search", "models", "rooms")
 
