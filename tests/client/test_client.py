@@ -178,9 +178,9 @@ def test_what_is_refused_is_sent_once(connect, server, code, error):
 
 
 def test_a_slow_answer_is_not_waited_for_and_not_asked_for_again(connect, server):
-    client = connect(timeout=0.3, retry=AT_ONCE)
-    client.translate(["3/5/21"])  # the connection stands
-    server.delay, before = 1.0, server.attempts
+    client = connect(retry=AT_ONCE)
+    client.translate(["3/5/21"])  # the connection stands, and the model is warm
+    client.timeout, server.delay, before = 1.0, 2.0, server.attempts
     with pytest.raises(TimeoutError) as caught:
         client.translate(["3/5/21"])
     assert caught.value.code == "DEADLINE_EXCEEDED"
