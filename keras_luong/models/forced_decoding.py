@@ -58,7 +58,7 @@ class DecoderWithScores(keras.layers.Layer):
             initial_state=initial_state,
             sequences_mask=sequences_mask,
             memory_mask=memory_mask,
-            return_attention_scores=True,
+            return_attention_scores=return_attention_scores,
             training=training,
         )
 

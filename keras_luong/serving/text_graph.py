@@ -22,23 +22,18 @@ _CHARACTERS_A_SUBWORD = 64
 def source_ids(tokenizer: SubwordTokenizer, texts: Tensor, max_length: int) -> tf.RaggedTensor:
     """Turns texts `(b,)` into ids `(b, None)`, the end id last in each row.
 
-    Texts of more than `max_length` subwords are cut there.
+    Texts of more than `max_length` subwords are cut there. What a text of so many never has, more
+    than 64 characters for each, is not even read: the work is bounded, whatever is sent.
     """
-    return _ended(tokenizer.tokenize(texts)[:, :max_length])
+    return _ended(_tokens(tokenizer, texts, max_length)[0][:, :max_length])
 
 
 def read_source(
     tokenizer: SubwordTokenizer, texts: Tensor, max_length: int
 ) -> tuple[Tensor, Tensor]:
-    """`source_ids` as a dense `(b, s)`, padded with 0; and whether a text was cut, `(b,)`.
-
-    What a text of `max_length` subwords never has, more than 64 characters for each, is not even
-    read: the work is bounded, whatever is sent.
-    """
-    texts, shortened = _shortened(texts, max_length)
-    tokens = tokenizer.tokenize(texts)
-    source = _ended(tokens[:, :max_length]).to_tensor(PADDING_ID)
-    return source, shortened | (tokens.row_lengths() > max_length)
+    """`source_ids` as a dense `(b, s)`, padded with 0; and whether a text was cut, `(b,)`."""
+    tokens, truncated = _tokens(tokenizer, texts, max_length)
+    return _ended(tokens[:, :max_length]).to_tensor(PADDING_ID), truncated
 
 
 def read_target(
@@ -48,18 +43,16 @@ def read_target(
 
     A text keeps what a search would have written of it: at most `max_length + 1` tokens, the end
     token among them. So one of more subwords is cut there, and has no end token. As in
-    `read_source`, no more than 64 characters a subword are read.
+    `source_ids`, no more than 64 characters a subword are read.
 
     Returns:
         `(target_in, target_out, truncated)`: `[start] + tokens` without the last one and
         `tokens + [end]`, both `(b, t)`, padded with 0; and whether a text was cut, `(b,)`.
     """
-    texts, shortened = _shortened(texts, max_length + 1)
-    tokens = tokenizer.tokenize(texts)
+    tokens, truncated = _tokens(tokenizer, texts, max_length)
     target_out = _ended(tokens)[:, : max_length + 1]
     start = tf.fill([target_out.nrows(), 1], tf.cast(START_ID, target_out.dtype))
     target_in = tf.concat([start, target_out[:, :-1]], axis=1)
-    truncated = shortened | (tokens.row_lengths() > max_length)
     return target_in.to_tensor(PADDING_ID), target_out.to_tensor(PADDING_ID), truncated
 
 
@@ -127,6 +120,15 @@ def write_scores(
         "target_tokens": target_tokenizer.pieces(ids),
         "source_length": lengths_of(source),
     }
+
+
+def _tokens(
+    tokenizer: SubwordTokenizer, texts: Tensor, max_length: int
+) -> tuple[tf.RaggedTensor, Tensor]:
+    """The subwords of what is read of texts, and whether a text has more than `max_length`."""
+    texts, shortened = _shortened(texts, max_length)
+    tokens = tokenizer.tokenize(texts)
+    return tokens, shortened | (tokens.row_lengths() > max_length)
 
 
 def _shortened(texts: Tensor, max_length: int) -> tuple[Tensor, Tensor]:

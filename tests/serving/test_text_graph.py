@@ -13,6 +13,7 @@ from keras_luong.serving.text_graph import (
     _shortened,
     read_source,
     read_target,
+    source_ids,
     write_n_best,
     write_scores,
 )
@@ -70,6 +71,8 @@ def test_what_no_text_of_so_many_subwords_has_is_not_read(letters):
         [space, a, space, END_ID],
     ]
     assert truncated.numpy().tolist() == [False, True, True, True, True]
+    for row, ids in enumerate(source_ids(letters, tf.constant(texts), 3).to_list()):
+        assert ids == [one for one in source.numpy()[row].tolist() if one]
     # The character at the edge is whole, however many bytes it has.
     edge = "a" * (limit - 1) + "犬" * 2
     (text,), (cut,) = (one.numpy() for one in _shortened(tf.constant([edge]), 3))
