@@ -54,6 +54,9 @@ def arguments() -> argparse.Namespace:
         metavar="ALPHA",
         help="split into other subwords in every epoch, e.g. 0.2 (default: always the best)",
     )
+    parser.add_argument(
+        "--share-embeddings", action="store_true", help="read both languages with one embedding"
+    )
     parser.add_argument("--batch-size", type=int, default=64, help="pairs (%(default)s)")
     parser.add_argument("--learning-rate", type=float, default=2e-3, help="peak (%(default)s)")
     parser.add_argument("--epochs", type=int, default=28, help="(%(default)s)")
@@ -94,6 +97,7 @@ def compiled_model(options: argparse.Namespace, vocabulary_size: int, steps: int
         num_layers=options.layers,
         cell=options.cell,
         tie_embeddings=True,  # a quarter fewer weights, which learn more from so little text
+        share_embeddings=options.share_embeddings,
         dropout=options.dropout,
         word_dropout=options.word_dropout,
     )

@@ -29,6 +29,7 @@ def rnn_encoder(
     recurrent_dropout: float = 0.0,
     variational_dropout: bool = False,
     word_dropout: float = 0.0,
+    embedding: keras.layers.Layer | None = None,
     name: str = "encoder",
 ) -> keras.Model:
     """Embedding, a stack of recurrent layers, and a bridge: source ids to memory and states.
@@ -60,6 +61,8 @@ def rnn_encoder(
             step, which costs no time. With `recurrent_dropout` it is the dropout of Gal and
             Ghahramani.
         word_dropout: Fraction of the words that training replaces by the unknown id.
+        embedding: An embedding layer of these sizes with `mask_zero=True`, such as one that the
+            decoder reads with too. By default there is a new one.
         name: The model's name.
 
     Returns:
@@ -67,8 +70,8 @@ def rnn_encoder(
         source length, depth)` and one `(batch, size)` for each of `state_sizes`.
 
     Raises:
-        ValueError: For an unknown cell, sizes below 1, `bidirectional="first"` of one layer, and a
-            `recurrent_dropout` that is not from 0 to below 1.
+        ValueError: For an unknown cell, sizes below 1, `bidirectional="first"` of one layer, a
+            `recurrent_dropout` that is not from 0 to below 1, and an `embedding` that does not fit.
 
     Example:
 
@@ -90,11 +93,14 @@ def rnn_encoder(
         raise ValueError(
             f"recurrent_dropout must be from 0 to below 1. Received: {recurrent_dropout}"
         )
+    if embedding is None:
+        embedding = keras.layers.Embedding(
+            vocabulary_size, embedding_dim, mask_zero=True, name="source_embedding"
+        )
+    _check_embedding(embedding, vocabulary_size, embedding_dim)
     drop = dropout_class(variational_dropout)
     source = keras.Input((None,), dtype="int32", name="source")
-    memory = keras.layers.Embedding(
-        vocabulary_size, embedding_dim, mask_zero=True, name="source_embedding"
-    )(WordDropout(word_dropout)(source) if word_dropout else source)
+    memory = embedding(WordDropout(word_dropout)(source) if word_dropout else source)
     states: list[Any] = []
     first_residual = 2 if bidirectional == "first" else 1
     for index in range(num_layers):
@@ -124,6 +130,17 @@ def _check_directions(bidirectional: bool | str, num_layers: int) -> None:
         raise ValueError(
             'bidirectional="first" needs num_layers of at least 2, for there is nothing above the '
             f"first layer else. Received: num_layers={num_layers}"
+        )
+
+
+def _check_embedding(embedding: Any, vocabulary_size: int, embedding_dim: int) -> None:
+    names = "input_dim", "output_dim", "mask_zero"
+    expected = vocabulary_size, embedding_dim, True
+    received = tuple(getattr(embedding, name, None) for name in names)
+    if received != expected:
+        raise ValueError(
+            f"embedding must be an embedding layer whose {', '.join(names)} are {expected}. "
+            f"Received: {embedding!r}, where they are {received}"
         )
 
 

@@ -30,6 +30,7 @@ def luong_seq2seq(
     max_source_length: int | None = None,
     input_feeding: bool = True,
     tie_embeddings: bool = True,
+    share_embeddings: bool = False,
     copy: bool = False,
     scheduled_sampling: ScheduledSampling | None = None,
     dropout: float = 0.0,
@@ -60,6 +61,8 @@ def luong_seq2seq(
         input_feeding: Whether the attention vector is part of the decoder's next input.
         tie_embeddings: Whether the vocabulary product uses the target embedding; `embedding_dim`
             must then be `units`.
+        share_embeddings: Whether source and target are read with one embedding, for one vocabulary
+            on both sides. With `tie_embeddings` it is the vocabulary product's, too.
         copy: Whether words of the source can be copied, for one vocabulary on both sides: see
             `CopyMechanism`.
         scheduled_sampling: What makes the decoder read words of its own in training.
@@ -80,7 +83,8 @@ def luong_seq2seq(
 
     Raises:
         ValueError: For an unknown cell, an odd `units` with a bidirectional encoder, tied
-            embeddings of another depth than `units`, and what `LuongAttention` refuses.
+            embeddings of another depth than `units`, a shared embedding of two vocabularies, and
+            what `LuongAttention` refuses.
 
     Example:
 
@@ -96,6 +100,19 @@ def luong_seq2seq(
     if halves and units % 2:
         raise ValueError(f"units must be even for a bidirectional encoder. Received: {units}")
     embedding_dim = units if embedding_dim is None else embedding_dim
+    if share_embeddings and source_vocabulary_size != target_vocabulary_size:
+        raise ValueError(
+            "share_embeddings is for one vocabulary on both sides. Received: "
+            f"source_vocabulary_size={source_vocabulary_size} and "
+            f"target_vocabulary_size={target_vocabulary_size}"
+        )
+    embedding = keras.layers.ReversibleEmbedding if tie_embeddings else keras.layers.Embedding
+    target_embedding = embedding(
+        target_vocabulary_size,
+        embedding_dim,
+        mask_zero=share_embeddings,  # the encoder takes its mask from it
+        name="embedding" if share_embeddings else "target_embedding",
+    )
     decoder_cell = _decoder_cell(cell, units, num_layers, dropout, recurrent_dropout)
     encoder = rnn_encoder(
         source_vocabulary_size,
@@ -110,6 +127,7 @@ def luong_seq2seq(
         recurrent_dropout=recurrent_dropout,
         variational_dropout=variational_dropout,
         word_dropout=word_dropout,
+        embedding=target_embedding if share_embeddings else None,
     )
     attention = LuongAttention(
         score_mode,
@@ -118,10 +136,9 @@ def luong_seq2seq(
         max_source_length=max_source_length,
     )
     step = AttentionDecoderCell(decoder_cell, attention, units, input_feeding=input_feeding)
-    embedding = keras.layers.ReversibleEmbedding if tie_embeddings else keras.layers.Embedding
     return Seq2Seq(
         encoder,
-        embedding(target_vocabulary_size, embedding_dim, name="target_embedding"),
+        target_embedding,
         AttentionDecoder(step, name="decoder"),
         None if tie_embeddings else keras.layers.Dense(target_vocabulary_size, name="head"),
         copy_mechanism=CopyMechanism(target_vocabulary_size) if copy else None,

@@ -257,10 +257,13 @@ class Seq2Seq(Generation, keras.Model):
         allowed: Tensor | None = None,
     ) -> tuple:
         batch, beams = ops.shape(ids)[0], ops.shape(ids)[1]
-        *flat, position = (ops.reshape(part, (-1, ops.shape(part)[-1])) for part in state)
         if self.copy_mechanism is not None:
             ids = self.copy_mechanism.known_target(ids)
-        inputs = self.target_embedding(ops.reshape(ids, (-1,)))
+        # Reshaped after the embedding, so that no mask of it stays: a search has its own.
+        inputs, *flat, position = (
+            ops.reshape(part, (-1, ops.shape(part)[-1]))
+            for part in (self.target_embedding(ids), *state)
+        )
         vectors, flat, scores = self.decoder.cell(
             inputs,
             flat,

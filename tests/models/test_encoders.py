@@ -242,6 +242,15 @@ def test_no_layer_that_may_use_cudnn_even_after_loading(tmp_path):
         ({"embedding_dim": 0}, ["embedding_dim", "at least 1", "0"]),
         ({"units": -2}, ["units", "at least 1", "-2"]),
         ({"num_layers": 0}, ["num_layers", "at least 1", "0"]),
+        (
+            {"embedding": keras.layers.Embedding(VOCABULARY, EMBEDDING)},
+            [
+                "mask_zero",
+                f"({VOCABULARY}, {EMBEDDING}, True)",
+                f"({VOCABULARY}, {EMBEDDING}, False)",
+            ],
+        ),
+        ({"embedding": keras.layers.Dense(3)}, ["embedding layer", "Dense", "None"]),
         ({"recurrent_dropout": 1.0}, ["recurrent_dropout", "0 to below 1", "1.0"]),
         ({"bidirectional": "last"}, ["bidirectional", '"first"', "'last'"]),
         ({"bidirectional": "first"}, ['"first"', "num_layers", "at least 2", "num_layers=1"]),

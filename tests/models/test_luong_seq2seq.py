@@ -93,6 +93,34 @@ def test_embedding_dim_without_tied_embeddings():
     assert tuple(model.head.kernel.shape) == (8, 12)
 
 
+@pytest.mark.filterwarnings("error:.*mask:UserWarning")
+@pytest.mark.parametrize("tie_embeddings", [True, False])
+def test_one_embedding_of_both_sides(tie_embeddings, tmp_path):
+    options = {"units": 8, "tie_embeddings": tie_embeddings}
+    model = luong_seq2seq(12, 12, share_embeddings=True, **options)
+    apart = luong_seq2seq(12, 12, **options)
+    assert len(model.weights) == len(apart.weights) - 1
+    # Told apart, with the same numbers in both, it says the same: of padded sources, too.
+    embeddings = ops.convert_to_numpy(model.target_embedding.embeddings)
+    apart.encoder.get_layer("source_embedding").set_weights([embeddings])
+    apart.target_embedding.set_weights([embeddings])
+    for part in ("decoder", *(() if tie_embeddings else ("head",))):
+        getattr(apart, part).set_weights(getattr(model, part).get_weights())
+    for layer in apart.encoder.layers:
+        if layer.weights and layer.name != "source_embedding":
+            layer.set_weights(model.encoder.get_layer(layer.name).get_weights())
+    expected = to_numpy(apart([SOURCE, TARGET]))
+    np.testing.assert_allclose(to_numpy(model([SOURCE, TARGET])), expected, rtol=1e-5, atol=1e-6)
+    ids, others = (one.generate(SOURCE, max_length=5).ids for one in (model, apart))
+    np.testing.assert_array_equal(*map(ops.convert_to_numpy, (ids, others)))
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert loaded.encoder.get_layer("embedding") is loaded.target_embedding
+    np.testing.assert_array_equal(
+        *map(to_numpy, (loaded([SOURCE, TARGET]), model([SOURCE, TARGET])))
+    )
+
+
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
 def test_mixed_precision(policy):
     keras.config.set_dtype_policy(policy)
@@ -112,6 +140,7 @@ def test_mixed_precision(policy):
         ({"embedding_dim": 5}, ["head=None", "ReversibleEmbedding", "(8)", "depth 5"]),
         ({"score_mode": "location"}, ["max_source_length", "location", "None"]),
         ({"window": "local"}, ["window", "local_m", "local_p", "'local'"]),
+        ({"share_embeddings": True}, ["share_embeddings", "one vocabulary", "=10", "=12"]),
         ({"window_size": 3}, ["window_size", "local", "3"]),
         ({"num_layers": 0}, ["num_layers", "at least 1", "0"]),
     ],
