@@ -41,10 +41,10 @@ def arguments() -> argparse.Namespace:
         "--work", type=Path, help="tokenizer, checkpoints and logs; default: work/ and OUT's name"
     )
     parser.add_argument("--vocabulary", type=int, default=6000, help="joint subwords (%(default)s)")
-    parser.add_argument("--units", type=int, default=256, help="depth (%(default)s)")
+    parser.add_argument("--units", type=int, default=512, help="depth (%(default)s)")
     parser.add_argument("--layers", type=int, default=1, help="layers (%(default)s)")
     parser.add_argument("--cell", choices=("lstm", "gru", "layer_norm_lstm"), default="lstm")
-    parser.add_argument("--dropout", type=float, default=0.4, help="(%(default)s)")
+    parser.add_argument("--dropout", type=float, default=0.5, help="(%(default)s)")
     parser.add_argument(
         "--word-dropout", type=float, default=0.0, help="share of unknown words (%(default)s)"
     )
@@ -58,8 +58,8 @@ def arguments() -> argparse.Namespace:
         "--share-embeddings", action="store_true", help="read both languages with one embedding"
     )
     parser.add_argument("--batch-size", type=int, default=64, help="pairs (%(default)s)")
-    parser.add_argument("--learning-rate", type=float, default=2e-3, help="peak (%(default)s)")
-    parser.add_argument("--epochs", type=int, default=28, help="(%(default)s)")
+    parser.add_argument("--learning-rate", type=float, default=1.5e-3, help="peak (%(default)s)")
+    parser.add_argument("--epochs", type=int, default=26, help="(%(default)s)")
     parser.add_argument("--max-length", type=int, default=80, help="subwords (%(default)s)")
     parser.add_argument("--beam", type=int, default=5, help="of what is scored (%(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="(%(default)s)")

@@ -45,7 +45,7 @@ def tokenizer_for(path: Path, pairs: list[tuple[str, str]]) -> SubwordTokenizer:
 
 
 def compiled_model(cell: Cell, vocabulary_size: int) -> keras.Model:
-    """The recipe of `examples/translate.py`, but for the learning rate, which the clock sets."""
+    """B of RESULTS.md, but for the learning rate, which the clock sets."""
     model = luong_seq2seq(
         vocabulary_size,
         vocabulary_size,
