@@ -7,7 +7,8 @@ Each cell is a training of the same model with another attention, for as many mi
 RESULTS.md), but for the learning rate: how many steps the time is good for differs from cell to
 cell and nobody knows it before, so the rate follows the clock, up in the first 8 % of the time and
 down to 0 by a cosine at its end. The clock counts the training steps alone: not validations, and
-not the compiling of XLA (see `clock.py`). After every epoch the averaged weights are read on the validation set.
+not the compiling of XLA (see `clock.py`). After every epoch the averaged weights are read on the
+validation set.
 
 Trainings stand in `$KERAS_LUONG_BENCH` or `~/.cache/keras_luong_bench`, under `table4`. A run that
 was ended goes on there, its clock too; what is done is not done again. Remove a cell's folder to
