@@ -1,6 +1,7 @@
 """What every test starts from: quiet logs, fixed seeds, and only what the backend at hand runs."""
 
 import os
+import signal
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -19,6 +20,11 @@ if keras.config.backend() == "torch":
 
     # On a GPU float32 may otherwise be multiplied as tf32, with three of its seven digits.
     torch.set_float32_matmul_precision("highest")
+
+# A shell that runs the tests in the background has them ignore Ctrl-C, and so would all that they
+# start: those that send one would wait for ever.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # What speaks `keras.ops` alone. The rest of the package, and its tests, need TensorFlow.
 BACKEND_NEUTRAL = ("functional", "layers", "search", "models", "rooms")

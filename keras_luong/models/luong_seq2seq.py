@@ -1,5 +1,7 @@
 """`luong_seq2seq`: the model of the paper from a few sizes."""
 
+import functools
+
 import keras
 
 from keras_luong.layers import (
@@ -106,13 +108,13 @@ def luong_seq2seq(
             f"source_vocabulary_size={source_vocabulary_size} and "
             f"target_vocabulary_size={target_vocabulary_size}"
         )
-    embedding = keras.layers.ReversibleEmbedding if tie_embeddings else keras.layers.Embedding
-    target_embedding = embedding(
+    new_embedding = functools.partial(
+        keras.layers.ReversibleEmbedding if tie_embeddings else keras.layers.Embedding,
         target_vocabulary_size,
         embedding_dim,
-        mask_zero=share_embeddings,  # the encoder takes its mask from it
-        name="embedding" if share_embeddings else "target_embedding",
     )
+    # The encoder takes its mask from it.
+    shared = new_embedding(mask_zero=True, name="embedding") if share_embeddings else None
     decoder_cell = _decoder_cell(cell, units, num_layers, dropout, recurrent_dropout)
     encoder = rnn_encoder(
         source_vocabulary_size,
@@ -127,7 +129,7 @@ def luong_seq2seq(
         recurrent_dropout=recurrent_dropout,
         variational_dropout=variational_dropout,
         word_dropout=word_dropout,
-        embedding=target_embedding if share_embeddings else None,
+        embedding=shared,
     )
     attention = LuongAttention(
         score_mode,
@@ -138,7 +140,7 @@ def luong_seq2seq(
     step = AttentionDecoderCell(decoder_cell, attention, units, input_feeding=input_feeding)
     return Seq2Seq(
         encoder,
-        target_embedding,
+        new_embedding(name="target_embedding") if shared is None else shared,
         AttentionDecoder(step, name="decoder"),
         None if tie_embeddings else keras.layers.Dense(target_vocabulary_size, name="head"),
         copy_mechanism=CopyMechanism(target_vocabulary_size) if copy else None,
