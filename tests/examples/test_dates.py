@@ -51,8 +51,7 @@ def test_the_loader_of_tf_serving_rewrites_dates(model, cpp_runner):  # noqa: F8
 
 
 def test_the_model_is_small(model):
-    # 0.9 MB of weights and 1.2 MB of graphs, one for each signature.
-    assert sum(path.stat().st_size for path in model.rglob("*") if path.is_file()) < 2_500_000
+    assert sum(path.stat().st_size for path in model.rglob("*") if path.is_file()) < 1_500_000
 
 
 class Attention(NamedTuple):
