@@ -57,11 +57,22 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--share-embeddings", action="store_true", help="read both languages with one embedding"
     )
+    parser.add_argument(
+        "--embeddings-in-memory",
+        action="store_true",
+        help="let attention hand on the source's words themselves, too",
+    )
     parser.add_argument("--batch-size", type=int, default=64, help="pairs (%(default)s)")
+    parser.add_argument(
+        "--buckets", type=int, default=12, help="shapes of batches at most (%(default)s)"
+    )
     parser.add_argument("--learning-rate", type=float, default=1.5e-3, help="peak (%(default)s)")
     parser.add_argument("--epochs", type=int, default=26, help="(%(default)s)")
     parser.add_argument("--max-length", type=int, default=80, help="subwords (%(default)s)")
     parser.add_argument("--beam", type=int, default=5, help="of what is scored (%(default)s)")
+    parser.add_argument(
+        "--length-penalty", type=float, default=0.4, help="GNMT's exponent (%(default)s)"
+    )
     parser.add_argument("--seed", type=int, default=1, help="(%(default)s)")
     precisions = ("float32", "mixed_bfloat16", "mixed_float16")
     parser.add_argument("--precision", choices=precisions, default="float32", help="(%(default)s)")
@@ -98,6 +109,7 @@ def compiled_model(options: argparse.Namespace, vocabulary_size: int, steps: int
         cell=options.cell,
         tie_embeddings=True,  # a quarter fewer weights, which learn more from so little text
         share_embeddings=options.share_embeddings,
+        embeddings_in_memory=options.embeddings_in_memory,
         dropout=options.dropout,
         word_dropout=options.word_dropout,
     )
@@ -113,10 +125,10 @@ def compiled_model(options: argparse.Namespace, vocabulary_size: int, steps: int
     return model
 
 
-def bleu(translator: Translator, pairs: list[tuple[str, str]], beam: int) -> str:
+def bleu(translator: Translator, pairs: list[tuple[str, str]], search: BeamSearch) -> str:
     import sacrebleu
 
-    hypotheses = translator.translate([source for source, _ in pairs], BeamSearch(beam))
+    hypotheses = translator.translate([source for source, _ in pairs], search)
     metric = sacrebleu.BLEU()
     score = metric.corpus_score(hypotheses, [[target for _, target in pairs]])
     return f"{score} [{metric.get_signature()}]"
@@ -144,6 +156,7 @@ def main() -> None:
         valid,
         epochs=options.epochs,
         batch_size=options.batch_size,
+        buckets=options.buckets,
         seed=options.seed,
         subword_sampling=options.subword_sampling,
         checkpoint_dir=options.work / "checkpoints",
@@ -158,12 +171,13 @@ def main() -> None:
         "target tokens a second": round(tokens * len(history.epoch) / seconds),
         "peak memory in MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
     }
+    search = BeamSearch(options.beam, length_penalty="gnmt", alpha=options.length_penalty)
     for name, pairs in (("valid", valid), ("test", test)):
         if pairs:
-            report[name] = bleu(translator, pairs, options.beam)
+            report[name] = bleu(translator, pairs, search)
     print(json.dumps(report, indent=2))
     if options.out:
-        translator.export(options.out)
+        translator.export(options.out, search)
         print(f"Exported to {options.out}")
 
 

@@ -29,6 +29,7 @@ def rnn_encoder(
     recurrent_dropout: float = 0.0,
     variational_dropout: bool = False,
     word_dropout: float = 0.0,
+    embeddings_in_memory: bool = False,
     embedding: keras.layers.Layer | None = None,
     name: str = "encoder",
 ) -> keras.Model:
@@ -61,6 +62,9 @@ def rnn_encoder(
             step, which costs no time. With `recurrent_dropout` it is the dropout of Gal and
             Ghahramani.
         word_dropout: Fraction of the words that training replaces by the unknown id.
+        embeddings_in_memory: Whether the memory is the sum of the last layer's outputs and the
+            embeddings, so that attention hands on the words themselves, too. The embeddings must
+            then be as deep as the outputs.
         embedding: An embedding layer of these sizes with `mask_zero=True`, such as one that the
             decoder reads with too. By default there is a new one.
         name: The model's name.
@@ -71,7 +75,8 @@ def rnn_encoder(
 
     Raises:
         ValueError: For an unknown cell, sizes below 1, `bidirectional="first"` of one layer, a
-            `recurrent_dropout` that is not from 0 to below 1, and an `embedding` that does not fit.
+            `recurrent_dropout` that is not from 0 to below 1, an `embedding` that does not fit, and
+            `embeddings_in_memory` of another depth than the outputs.
 
     Example:
 
@@ -82,7 +87,9 @@ def rnn_encoder(
 
     Reference:
         `bidirectional="first"`: [Wu et al. 2016](https://arxiv.org/abs/1609.08144), sections 3.1
-        and 3.2; `variational_dropout`: [Gal, Ghahramani 2016](https://arxiv.org/abs/1512.05287).
+        and 3.2; `variational_dropout`: [Gal, Ghahramani 2016](https://arxiv.org/abs/1512.05287);
+        `embeddings_in_memory`: [Gehring et al. 2017](https://arxiv.org/abs/1705.03122), section
+        3.3. There the sum is what attention reads and not what it scores; here it is both.
     """
     sizes = {"vocabulary_size": vocabulary_size, "embedding_dim": embedding_dim, "units": units}
     for what, size in {**sizes, "num_layers": num_layers}.items():
@@ -100,7 +107,7 @@ def rnn_encoder(
     _check_embedding(embedding, vocabulary_size, embedding_dim)
     drop = dropout_class(variational_dropout)
     source = keras.Input((None,), dtype="int32", name="source")
-    memory = embedding(WordDropout(word_dropout)(source) if word_dropout else source)
+    memory = words = embedding(WordDropout(word_dropout)(source) if word_dropout else source)
     states: list[Any] = []
     first_residual = 2 if bidirectional == "first" else 1
     for index in range(num_layers):
@@ -110,6 +117,9 @@ def rnn_encoder(
         outputs, *states = _layer(own, both_ways, name=f"{cell}_{index}")(inputs)
         is_residual = residual and index >= first_residual
         memory = keras.layers.Add()([memory, outputs]) if is_residual else outputs
+    if embeddings_in_memory:
+        _check_depths(embedding_dim, memory.shape[-1])
+        memory = keras.layers.Add(name="memory")([memory, words])
     memory = drop(dropout, name="memory_dropout")(memory)
     return keras.Model(source, [memory, *_bridge(states, state_sizes)], name=name)
 
@@ -141,6 +151,14 @@ def _check_embedding(embedding: Any, vocabulary_size: int, embedding_dim: int) -
         raise ValueError(
             f"embedding must be an embedding layer whose {', '.join(names)} are {expected}. "
             f"Received: {embedding!r}, where they are {received}"
+        )
+
+
+def _check_depths(embedding_dim: int, outputs: int) -> None:
+    if embedding_dim != outputs:
+        raise ValueError(
+            "embeddings_in_memory needs embeddings as deep as the outputs of the last layer. "
+            f"Received: embedding_dim={embedding_dim} and outputs of depth {outputs}"
         )
 
 

@@ -33,6 +33,7 @@ def luong_seq2seq(
     input_feeding: bool = True,
     tie_embeddings: bool = True,
     share_embeddings: bool = False,
+    embeddings_in_memory: bool = False,
     copy: bool = False,
     scheduled_sampling: ScheduledSampling | None = None,
     dropout: float = 0.0,
@@ -65,6 +66,8 @@ def luong_seq2seq(
             must then be `units`.
         share_embeddings: Whether source and target are read with one embedding, for one vocabulary
             on both sides. With `tie_embeddings` it is the vocabulary product's, too.
+        embeddings_in_memory: Whether the memory holds the source embeddings, too: see
+            `rnn_encoder`. `embedding_dim` must then be `units`.
         copy: Whether words of the source can be copied, for one vocabulary on both sides: see
             `CopyMechanism`.
         scheduled_sampling: What makes the decoder read words of its own in training.
@@ -129,6 +132,7 @@ def luong_seq2seq(
         recurrent_dropout=recurrent_dropout,
         variational_dropout=variational_dropout,
         word_dropout=word_dropout,
+        embeddings_in_memory=embeddings_in_memory,
         embedding=shared,
     )
     attention = LuongAttention(

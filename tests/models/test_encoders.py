@@ -51,8 +51,18 @@ def test_shapes(cell, bidirectional, num_layers, residual, state_sizes):
 
 
 @pytest.mark.parametrize(("cell", "bidirectional"), [("lstm", True), ("gru", False)])
-def test_neither_padding_columns_nor_batch_mates_matter(cell, bidirectional):
-    model = encoder(cell=cell, bidirectional=bidirectional, num_layers=2, state_sizes=[5, 2])
+@pytest.mark.parametrize("embeddings_in_memory", [False, True])
+def test_neither_padding_columns_nor_batch_mates_matter(cell, bidirectional, embeddings_in_memory):
+    model = rnn_encoder(
+        VOCABULARY,
+        2 * UNITS if bidirectional else UNITS,
+        UNITS,
+        cell=cell,
+        bidirectional=bidirectional,
+        num_layers=2,
+        state_sizes=[5, 2],
+        embeddings_in_memory=embeddings_in_memory,
+    )
     randomize(model)
     memory, *states = to_numpy(model(SOURCE))
     longer, *longer_states = to_numpy(model(np.pad(SOURCE, ((0, 0), (0, 3)))))
@@ -88,6 +98,21 @@ def test_the_bridge_reads_both_directions(direction):
     # Forwards the last step is the last id's, backwards it is the first id's.
     final = memory[0, -1, :UNITS] if direction == 0 else memory[0, 0, UNITS:]
     np.testing.assert_allclose(state[0], np.tanh(final), atol=1e-5)
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+@pytest.mark.parametrize(("bidirectional", "units"), [(True, 4), (False, 8)])
+def test_embeddings_in_memory_are_added_to_it(cell, bidirectional, units):
+    options = {"cell": cell, "bidirectional": bidirectional, "num_layers": 2, "state_sizes": [5]}
+    plain = rnn_encoder(VOCABULARY, 8, units, **options)
+    summed = rnn_encoder(VOCABULARY, 8, units, embeddings_in_memory=True, **options)
+    randomize(plain)
+    summed.set_weights(plain.get_weights())
+    memory, state = to_numpy(plain(SOURCE))
+    sums, same_state = to_numpy(summed(SOURCE))
+    embeddings = keras.ops.convert_to_numpy(plain.get_layer("source_embedding").embeddings)
+    np.testing.assert_allclose(sums, memory + embeddings[SOURCE], atol=1e-6)
+    np.testing.assert_array_equal(same_state, state)
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
@@ -251,6 +276,10 @@ def test_no_layer_that_may_use_cudnn_even_after_loading(tmp_path):
             ],
         ),
         ({"embedding": keras.layers.Dense(3)}, ["embedding layer", "Dense", "None"]),
+        (
+            {"embeddings_in_memory": True},
+            ["embeddings_in_memory", "deep", f"embedding_dim={EMBEDDING}", f"depth {2 * UNITS}"],
+        ),
         ({"recurrent_dropout": 1.0}, ["recurrent_dropout", "0 to below 1", "1.0"]),
         ({"bidirectional": "last"}, ["bidirectional", '"first"', "'last'"]),
         ({"bidirectional": "first"}, ['"first"', "num_layers", "at least 2", "num_layers=1"]),

@@ -33,6 +33,7 @@ LABELS = np.array([[8, 9, 3], [5, 3, 0]], "int32")
         {"score_mode": "location", "max_source_length": 6, "cell": "gru"},
         {"score_mode": "dot", "window": "local_p", "window_size": 1},
         {"copy": True, "cell": "gru", "dropout": 0.2},
+        {"embeddings_in_memory": True, "dropout": 0.2},
     ],
     ids=str,
 )
@@ -95,8 +96,9 @@ def test_embedding_dim_without_tied_embeddings():
 
 @pytest.mark.filterwarnings("error:.*mask:UserWarning")
 @pytest.mark.parametrize("tie_embeddings", [True, False])
-def test_one_embedding_of_both_sides(tie_embeddings, tmp_path):
-    options = {"units": 8, "tie_embeddings": tie_embeddings}
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_one_embedding_of_both_sides(tie_embeddings, in_memory, tmp_path):
+    options = {"units": 8, "tie_embeddings": tie_embeddings, "embeddings_in_memory": in_memory}
     model = luong_seq2seq(12, 12, share_embeddings=True, **options)
     apart = luong_seq2seq(12, 12, **options)
     assert len(model.weights) == len(apart.weights) - 1
