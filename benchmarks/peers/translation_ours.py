@@ -44,7 +44,10 @@ def tokenizer_for(path: Path, pairs: list[tuple[str, str]], vocabulary: int) -> 
 
 
 class Training:
-    """A training as `examples/translate.py` has it; that one's work folder may be `work`."""
+    """A training as `examples/translate.py` has it with the options of B in RESULTS.md.
+
+    That one's work folder may be `work`.
+    """
 
     def __init__(self, settings: dict) -> None:
         keras.utils.set_random_seed(settings["seed"])

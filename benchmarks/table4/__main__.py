@@ -3,8 +3,8 @@
     python -m benchmarks.table4 --multi30k FOLDER [--minutes 15] [--only CELL ...] [--joey]
 
 Each cell is a training of the same model with another attention, for as many minutes; see
-`cells.py`. The model and what trains it are a smaller recipe of `examples/translate.py` (B in
-RESULTS.md), but for the learning rate: how many steps the time is good for differs from cell to
+`cells.py`. The model and what trains it are those of `examples/translate.py` with the options of B
+in RESULTS.md, but for the learning rate: how many steps the time is good for differs from cell to
 cell and nobody knows it before, so the rate follows the clock, up in the first 8 % of the time and
 down to 0 by a cosine at its end. The clock counts the training steps alone: not validations, and
 not the compiling of XLA (see `clock.py`). After every epoch the averaged weights are read on the
