@@ -140,6 +140,7 @@ def main() -> None:
     try:
         if options.out:
             check_version_path(options.out)
+        search = BeamSearch(options.beam, length_penalty="gnmt", alpha=options.length_penalty)
         train = read_pairs(*options.train)
         valid = read_pairs(*options.valid) if options.valid else None
         test = read_pairs(*options.test) if options.test else None
@@ -170,7 +171,6 @@ def main() -> None:
         "target tokens a second": round(tokens * len(history.epoch) / seconds),
         "peak memory in MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
     }
-    search = BeamSearch(options.beam, length_penalty="gnmt", alpha=options.length_penalty)
     for name, pairs in (("valid", valid), ("test", test)):
         if pairs:
             report[name] = bleu(translator, pairs, search)

@@ -89,7 +89,7 @@ def luong_seq2seq(
     Raises:
         ValueError: For an unknown cell, an odd `units` with a bidirectional encoder, tied
             embeddings of another depth than `units`, a shared embedding of two vocabularies, and
-            what `LuongAttention` refuses.
+            what `rnn_encoder` and `LuongAttention` refuse.
 
     Example:
 

@@ -193,6 +193,21 @@ def test_a_vocabulary_larger_than_the_text_allows(main, tmp_path):
     assert not (tmp_path / OUT).exists()
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [("--length-penalty", "-1", "alpha.*-1"), ("--beam", "0", "beam_width.*0")],
+)
+def test_a_search_that_cannot_be_is_refused_before_the_training(
+    main, tmp_path, monkeypatch, option, value, message
+):
+    monkeypatch.setattr(Translator, "fit", lambda *_, **__: pytest.fail("it trains"))
+    for name in ("source", "target"):
+        Path(name).write_text("a b\n")
+    with pytest.raises(SystemExit, match=message):
+        main("--train", "source", "target", "--out", OUT, option, value)
+    assert not (tmp_path / "work").exists()
+
+
 def test_an_existing_export_is_refused_before_the_training(main, tmp_path, monkeypatch):
     Path(OUT).mkdir(parents=True)
     (Path(OUT) / "saved_model.pb").write_bytes(b"older")
