@@ -6,7 +6,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from keras_luong.training.training_checkpoint import complete_checkpoints, stored_state
+from keras_luong.training.checkpoint_files import complete_checkpoints, stored_state
 
 
 def average_checkpoints(

@@ -1,27 +1,22 @@
 """Stop a training at any step and go on later as if nothing had happened."""
 
-import itertools
-import json
 import os
-import shutil
-import signal
-import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
-from types import FrameType
 from typing import Any, NamedTuple, NoReturn
 
 import keras
-import numpy as np
-from keras import ops
 
-from keras_luong.folders import whole_folder
 from keras_luong.training.callback_memory import memory_of, remind
-from keras_luong.training.replicas import is_first_process, strategy_scope
-
-_STATE_FILE = "state.npz"
-_POSITION_FILE = "position.json"
-_PREFIX = "checkpoint-"
+from keras_luong.training.checkpoint_files import (
+    complete_checkpoints,
+    read_note,
+    stored_state,
+    sweep,
+    write_checkpoint,
+)
+from keras_luong.training.interruption import Interruption
+from keras_luong.training.replicas import is_first_process
 
 # What `stop_training` is set to at the end of a shortened epoch: true like `True`, yet told apart
 # from the `True` of a callback that means it, so that only our own wish is taken back.
@@ -143,7 +138,7 @@ class TrainingCheckpoint(keras.callbacks.Callback):
         self._step_in_epoch = 0
         self._first_step = 0
         self._saved_step: int | None = None
-        self._interruption = _Interruption()
+        self._interruption = Interruption()
 
     def restore(self, model: keras.Model) -> Position:
         """Puts the newest checkpoint into a model.
@@ -167,7 +162,7 @@ class TrainingCheckpoint(keras.callbacks.Callback):
         return self._restored
 
     def _load(self, folder: Path, model: keras.Model) -> Position:
-        note = _note(folder)
+        note = read_note(folder)
         self._check_steps(folder, note)
         for variable, value in stored_state(folder, model):
             variable.assign(value)
@@ -285,180 +280,15 @@ class TrainingCheckpoint(keras.callbacks.Callback):
         raise KeyboardInterrupt
 
     def _save(self, stopped: bool = False) -> None:
-        """Writes the state beside the older checkpoints and renames it when it is complete."""
         if not is_first_process():
             return
-        values = _values(_variables(self.model))
         note = {
             "step": self._global_step,
             "epoch": self._epoch,
             "steps_per_epoch": self.steps_per_epoch,
             "stopped": stopped,
-            "state": _describe(self.model),
             "callbacks": memory_of(self.callbacks),
         }
-        text = json.dumps(note, indent=1, default=_ArraysApart(values))
-        older = complete_checkpoints(self.directory)
-        # The number, not the step, says which is newest: a training begun anew in this directory
-        # starts at step 0 again.
-        number = _number(older[-1]) + 1 if older else 1
-        path = self.directory / f"{_PREFIX}{number:06d}-step-{self._global_step}"
-        with whole_folder(path) as folder:
-            np.savez(folder / _STATE_FILE, *values)
-            (folder / _POSITION_FILE).write_text(text, encoding="utf-8")
+        write_checkpoint(self.directory, self.model, note)
         self._saved_step = self._global_step
-        _sweep(self.directory, self.keep)
-
-
-class _ArraysApart:
-    """Has `json` write arrays as their place in a list, to the end of which it puts them."""
-
-    def __init__(self, arrays: list[np.ndarray]) -> None:
-        self.arrays = arrays
-
-    def __call__(self, value: Any) -> Any:
-        self.arrays.append(_numpy(value))
-        return {"array": len(self.arrays) - 1}
-
-    @staticmethod
-    def reader(state: Any) -> Callable[[dict[str, Any]], Any]:
-        """What gives `json` the arrays back, from a file of that list."""
-        return lambda one: state[f"arr_{one['array']}"][()] if one.keys() == {"array"} else one
-
-
-class _Interruption:
-    """Takes Ctrl-C for the time of a `fit` and notes that it came."""
-
-    def __init__(self) -> None:
-        self.wanted = False
-        self._model: Any = None
-        self._previous: Any = None
-
-    def listen(self, model: keras.Model) -> None:
-        self.stop_listening()
-        if threading.current_thread() is not threading.main_thread():
-            return  # Python lets only the main thread set signal handlers
-        previous = signal.getsignal(signal.SIGINT)
-        if previous is None:
-            return  # set by a C library: it could not be given back
-        self._model, self._previous = model, previous
-        signal.signal(signal.SIGINT, self._on_signal)
-
-    def stop_listening(self) -> None:
-        self.wanted = False
-        if self._previous is not None:
-            # Someone may have taken the signal over since; theirs stays.
-            if signal.getsignal(signal.SIGINT) == self._on_signal:
-                signal.signal(signal.SIGINT, self._previous)
-            self._model = self._previous = None
-
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if not _is_fitting(self._model, frame):
-            # `fit` died of an error, and Keras did not call `on_train_end`.
-            self.stop_listening()
-            signal.raise_signal(number)
-        elif self.wanted:
-            self.stop_listening()
-            raise KeyboardInterrupt
-        else:
-            self.wanted = True
-
-
-def _is_fitting(model: Any, frame: FrameType | None) -> bool:
-    """Whether `model.fit` is among the calls that lead to `frame`."""
-    while frame is not None:
-        if frame.f_code.co_name == "fit" and frame.f_locals.get("self") is model:
-            return True
-        frame = frame.f_back
-    return False
-
-
-def _variables(model: keras.Model) -> list[keras.Variable]:
-    """All that a training step reads and changes.
-
-    `model.save_weights` leaves out the states of random generators; `model.variables` has them.
-    """
-    if not model.built or getattr(model, "optimizer", None) is None:
-        raise ValueError(
-            "The model must be built, and compiled with an optimizer, before its training state "
-            f"is restored or saved. Received: built={model.built}, "
-            f"optimizer={getattr(model, 'optimizer', None)}"
-        )
-    if not model.optimizer.built:
-        with strategy_scope(model):
-            model.optimizer.build(model.trainable_variables)
-    return [*model.variables, *model.optimizer.variables]
-
-
-def _describe(model: keras.Model) -> list[str]:
-    """What tells one training state from another: the optimizer's class, then every variable.
-
-    Only the last part of a variable's name is used, and the optimizer's not at all: Keras numbers
-    layers by how many were made before them.
-    """
-    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
-    return [
-        f"optimizer {type(optimizer).__name__}",
-        *(f"{v.name} {tuple(v.shape)} {v.dtype}" for v in model.variables),
-        *(f"optimizer variable {tuple(v.shape)} {v.dtype}" for v in model.optimizer.variables),
-    ]
-
-
-def stored_state(folder: Path, model: keras.Model) -> Iterator[tuple[keras.Variable, np.ndarray]]:
-    """Every variable of a training, with the value that a checkpoint has for it.
-
-    Raises:
-        ValueError: If the checkpoint is of another model or another optimizer.
-    """
-    variables = _variables(model)
-    _check_same(folder, _note(folder)["state"], _describe(model))
-    with np.load(folder / _STATE_FILE) as state:
-        for index, variable in enumerate(variables):
-            yield variable, state[f"arr_{index}"]
-
-
-def _note(folder: Path) -> dict[str, Any]:
-    text = (folder / _POSITION_FILE).read_text(encoding="utf-8")
-    with np.load(folder / _STATE_FILE) as state:
-        return json.loads(text, object_hook=_ArraysApart.reader(state))
-
-
-def _check_same(folder: Path, saved: list[str], present: list[str]) -> None:
-    for there, here in itertools.zip_longest(saved, present, fillvalue="nothing"):
-        if there != here:
-            raise ValueError(
-                f"The checkpoint {folder} was written by another model or optimizer: where it has "
-                f"`{there}`, the model to restore has `{here}`"
-            )
-
-
-def _values(variables: list[keras.Variable]) -> list[np.ndarray]:
-    return [_numpy(variable.value) for variable in variables]
-
-
-def _numpy(value: Any) -> np.ndarray:
-    array = ops.convert_to_numpy(value)
-    # NumPy's files do not know bfloat16, which is exact in float32.
-    return array.astype("float32") if array.dtype.name == "bfloat16" else array
-
-
-def complete_checkpoints(directory: Path) -> list[Path]:
-    """The checkpoints in a directory, the newest last."""
-    return sorted(directory.glob(f"{_PREFIX}*-step-*"), key=_number)
-
-
-def _number(folder: Path) -> int:
-    return int(folder.name.removeprefix(_PREFIX).split("-")[0])
-
-
-def _sweep(directory: Path, keep: int) -> None:
-    """Removes older checkpoints, and what a process that died left half written."""
-    for folder in complete_checkpoints(directory)[:-keep]:
-        _discard(folder)
-    for leftover in directory.glob(f".{_PREFIX}*.unfinished"):
-        shutil.rmtree(leftover)
-
-
-def _discard(folder: Path) -> None:
-    """Removes a checkpoint; one that is half gone does not look like one."""
-    shutil.rmtree(folder.rename(folder.with_name(f".{folder.name}.unfinished")))
+        sweep(self.directory, self.keep)
