@@ -11,7 +11,8 @@ import keras
 class Interruption:
     """Takes Ctrl-C for the time of a `fit` and notes that it came.
 
-    A second Ctrl-C, or one after `fit` died of an error, goes where it would have gone.
+    A second Ctrl-C raises `KeyboardInterrupt` at once; one that comes after `fit` died of an error
+    goes to whom it went before.
 
     Attributes:
         wanted: Whether it came.
