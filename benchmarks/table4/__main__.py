@@ -11,9 +11,10 @@ not the compiling of XLA (see `clock.py`). After every epoch the averaged weight
 validation set.
 
 Trainings stand in `$KERAS_LUONG_BENCH` or `~/.cache/keras_luong_bench`, under `table4`. A run that
-was ended goes on there, its clock too; what is done is not done again. Remove a cell's folder to
-train it anew. After each cell the table between the comments in docs/table4.md and the plot beside
-it are written from all that is done.
+was ended goes on there, its clock too. What a cell came to is a line of docs/table4.jsonl, and is
+not measured again as long as it stands there. After each cell the table between the comments in
+docs/table4.md and the plot beside it are written from those lines. `--out` names another page, with
+lines of its own.
 
 `--joey` trains Joey NMT 2.3 on the same subwords for 3,000 updates, after which the headline
 is read too (see `joey.py`).
@@ -31,6 +32,7 @@ from benchmarks.kept import ROOT
 from benchmarks.peers import environments
 from benchmarks.table4 import joey, report
 from benchmarks.table4.cells import CELLS, UPDATES, Cell
+from benchmarks.table4.record import Record
 
 
 def arguments() -> argparse.Namespace:
@@ -53,12 +55,6 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def results(folder: Path) -> list[dict]:
-    """What is done, in the order of the cells."""
-    paths = [folder / cell.name / "result.json" for cell in CELLS]
-    return [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.exists()]
-
-
 def train(cell: Cell, options: argparse.Namespace, folder: Path, tokenizer: Path) -> bool:
     """Whether it went well."""
     settings = {
@@ -78,22 +74,17 @@ def train(cell: Cell, options: argparse.Namespace, folder: Path, tokenizer: Path
         raise
 
 
-def joey_result(folder: Path, options: argparse.Namespace, tokenizer: Path) -> dict | None:
-    """What Joey came to, if it was or is to be trained."""
-    path = folder / "result.json"
-    if options.joey and not path.exists():
-        data = str(options.multi30k.absolute())
-        found = joey.measure(data, folder, tokenizer, options.joey_updates)
-        path.write_text(json.dumps(found, indent=1), encoding="utf-8")
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+def trained(folder: Path) -> dict:
+    return json.loads((folder / "result.json").read_text(encoding="utf-8"))
 
 
-def write(done: list[dict], beside: dict | None, path: Path) -> None:
+def write(record: Record, options: argparse.Namespace) -> None:
+    done = record.cells(options.minutes)
     if done:
-        picture = path.with_suffix(".svg")
+        picture = options.out.with_suffix(".svg")
         report.plot(done, picture)
-        text = report.table(done, beside)
-        tables.write({"table4": f"{text}\n\n![Both over time]({picture.name})"}, path)
+        text = report.table(done, record.joey(options.joey_updates))
+        tables.write({"table4": f"{text}\n\n![Both over time]({picture.name})"}, options.out)
 
 
 def main() -> None:
@@ -101,14 +92,19 @@ def main() -> None:
     root = environments.cache() / "table4"
     folder, tokenizer = root / f"{options.minutes:g}-minutes", root / "joint.tokenizer"
     root.mkdir(parents=True, exist_ok=True)
-    beside_folder, failed = root / f"joey-{options.joey_updates}", []
+    record, failed = Record(options.out.with_suffix(".jsonl")), []
     for cell in CELLS:
-        if cell.name in options.only and not (folder / cell.name / "result.json").exists():
+        if cell.name in options.only and not record.cell(cell, options.minutes):
             print(f"\n## {cell.name}", file=sys.stderr, flush=True)
-            if not train(cell, options, folder, tokenizer):
+            if train(cell, options, folder, tokenizer):
+                record.add(trained(folder / cell.name))
+            else:
                 failed.append(cell.name)
-            write(results(folder), None, options.out)
-    write(results(folder), joey_result(beside_folder, options, tokenizer), options.out)
+            write(record, options)
+    if options.joey and not record.joey(options.joey_updates):
+        data, beside = str(options.multi30k.absolute()), root / f"joey-{options.joey_updates}"
+        record.add(joey.measure(data, beside, tokenizer, options.joey_updates))
+    write(record, options)
     if failed:
         raise SystemExit(f"Failed: {', '.join(failed)}.")
 

@@ -13,9 +13,9 @@ def table(results: list[dict], joey: dict | None) -> str:
     results = sorted(results, key=lambda result: -result["rows"][-1]["bleu"])
     first = results[0]
     parts = [
-        f"{first['minutes']:g} minutes of training each. {first['machine']}, {first['versions']}, "
-        f"{_several(result['date'] for result in results)}, "
-        f"commit {_several(result['commit'] for result in results)}. BLEU: `{first['signature']}`.",
+        f"{first['minutes']:g} minutes of training each. {_several(results, 'machine')}, "
+        f"{_several(results, 'versions')}, {_several(results, 'date')}, "
+        f"commit {_several(results, 'commit')}. BLEU: `{first['signature']}`.",
         _rows(
             "score | window | input feeding | seed | updates | parameters | perplexity, validation "
             "| BLEU, validation, greedy | BLEU, test, greedy | BLEU, test, beam 5",
@@ -63,8 +63,8 @@ def _rows(heads: str, rows: list[list[str]]) -> str:
     return "\n".join(f"| {line} |" for line in lines)
 
 
-def _several(values: object) -> str:
-    return ", ".join(sorted(set(values)))  # type: ignore[call-overload]
+def _several(results: list[dict], name: str) -> str:
+    return ", ".join(sorted({result[name] for result in results}))
 
 
 def plot(results: list[dict], path: Path) -> None:

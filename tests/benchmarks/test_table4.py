@@ -9,11 +9,13 @@ import keras
 import numpy as np
 import pytest
 
+from benchmarks.kept import ROOT
 from benchmarks.table4 import clock, readings, report
-from benchmarks.table4.cells import CELLS, HEADLINE, Cell
+from benchmarks.table4.cells import CELLS, HEADLINE, UPDATES, Cell
 from benchmarks.table4.clock import Clock, Timetable, rate
 from benchmarks.table4.joey import validations
 from benchmarks.table4.readings import Readings
+from benchmarks.table4.record import Record
 from keras_luong.training import TrainingCheckpoint
 
 
@@ -171,3 +173,25 @@ def test_the_table_and_the_plot(tmp_path):
     assert len(rows[0]) == len(rows[2])
     report.plot(both, tmp_path / "plot.svg")
     assert "<svg" in (tmp_path / "plot.svg").read_text()
+
+
+def test_the_record(tmp_path):
+    path = tmp_path / "page.jsonl"
+    local, joey = Cell("dot", "local_p"), {"updates": 3000, "rows": []}
+    record = Record(path)
+    for one in (result(local, 33.0), joey, result(HEADLINE, 32.0)):
+        assert record.add(one) is one
+    record.add({**result(HEADLINE, 30.0), "minutes": 1.0})
+    again = Record(path)
+    assert [one["cell"] for one in again.cells(1.5)] == [vars(HEADLINE), vars(local)]
+    assert again.cell(HEADLINE, 1.5) == result(HEADLINE, 32.0)
+    assert again.cell(HEADLINE, 1.0)["rows"][-1]["bleu"] == 30.0
+    assert again.cell(Cell("dot"), 1.5) is None
+    assert (again.joey(3000), again.joey(2000)) == (joey, None)
+    assert [one.name for one in tmp_path.iterdir()] == ["page.jsonl"]
+
+
+def test_the_page_is_of_its_record():
+    record = Record(ROOT / "docs" / "table4.jsonl")
+    page = (ROOT / "docs" / "table4.md").read_text(encoding="utf-8")
+    assert report.table(record.cells(15.0), record.joey(UPDATES)) in page
