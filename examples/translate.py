@@ -6,6 +6,12 @@ r"""Trains a translator on parallel text, scores it and exports it for TF Servin
 Any two files with one sentence a line will do, plain or gzipped. Ctrl-C saves the training's state;
 the same command goes on at the same batch. The test set is scored with sacreBLEU (13a, cased,
 detokenized), as a beam search translates it.
+
+With `--both-ways-epochs` the model first learns to translate in both directions. Then it translates
+both sides of the training text, and goes on with the direction that is wanted: on the pairs, on its
+translations of the sources, and on the targets with its translations of them as sources.
+Sources: Ding, Wu and Tao 2021 (https://arxiv.org/abs/2109.07780) for the two directions; Nguyen,
+Joty, Wu and Aw 2020 (https://arxiv.org/abs/1911.01986) for the translations.
 """
 
 import argparse
@@ -13,6 +19,7 @@ import json
 import resource
 import time
 from pathlib import Path
+from typing import Any
 
 import keras
 
@@ -26,6 +33,8 @@ from keras_luong import (
     read_pairs,
 )
 from keras_luong.serving import check_version_path
+
+Pairs = list[tuple[str, str]]
 
 
 def arguments() -> argparse.Namespace:
@@ -67,6 +76,12 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--learning-rate", type=float, default=1.5e-3, help="peak (%(default)s)")
     parser.add_argument("--epochs", type=int, default=27, help="(%(default)s)")
+    parser.add_argument(
+        "--both-ways-epochs",
+        type=int,
+        default=0,
+        help="before those, on both directions; each of --epochs is then three times as long",
+    )
     parser.add_argument("--max-length", type=int, default=80, help="subwords (%(default)s)")
     parser.add_argument("--beam", type=int, default=5, help="of what is scored (%(default)s)")
     parser.add_argument(
@@ -86,7 +101,7 @@ def arguments() -> argparse.Namespace:
     return options
 
 
-def tokenizer_for(options: argparse.Namespace, pairs: list[tuple[str, str]]) -> SubwordTokenizer:
+def tokenizer_for(options: argparse.Namespace, pairs: Pairs) -> SubwordTokenizer:
     """The joint tokenizer of this training: kept, because its checkpoints are of its ids."""
     path = options.work / "joint.tokenizer"
     if path.exists():
@@ -99,8 +114,8 @@ def tokenizer_for(options: argparse.Namespace, pairs: list[tuple[str, str]]) -> 
     return tokenizer
 
 
-def compiled_model(options: argparse.Namespace, vocabulary_size: int, steps: int) -> keras.Model:
-    model = luong_seq2seq(
+def new_model(options: argparse.Namespace, vocabulary_size: int) -> keras.Model:
+    return luong_seq2seq(
         vocabulary_size,
         vocabulary_size,
         units=options.units,
@@ -112,19 +127,70 @@ def compiled_model(options: argparse.Namespace, vocabulary_size: int, steps: int
         dropout=options.dropout,
         word_dropout=options.word_dropout,
     )
+
+
+def fit(
+    translator: Translator,
+    options: argparse.Namespace,
+    work: Path,
+    epochs: int,
+    train: Pairs,
+    valid: Pairs | None = None,
+    **kwargs: Any,
+) -> keras.callbacks.History:
+    """Trains from the weights as they are, with a schedule that ends with these epochs."""
+    steps = -(-len(train) // options.batch_size) * epochs
     schedule = keras.optimizers.schedules.CosineDecay(
         0.0, steps, warmup_target=options.learning_rate, warmup_steps=min(400, steps // 10)
     )
     optimizer = keras.optimizers.Adam(
         schedule, beta_2=0.98, global_clipnorm=1.0, use_ema=True, ema_momentum=0.998
     )
-    loss = MaskedCrossentropy(label_smoothing=0.1)
-    jit_compile = False if options.no_xla else "auto"
-    model.compile(optimizer, loss=loss, metrics=[TokenAccuracy()], jit_compile=jit_compile)
-    return model
+    translator.model.compile(
+        optimizer,
+        loss=MaskedCrossentropy(label_smoothing=0.1),
+        metrics=[TokenAccuracy()],
+        jit_compile=False if options.no_xla else "auto",
+    )
+    return translator.fit(
+        train,
+        valid,
+        epochs=epochs,
+        batch_size=options.batch_size,
+        buckets=options.buckets,
+        seed=options.seed,
+        subword_sampling=options.subword_sampling,
+        checkpoint_dir=work / "checkpoints",
+        log_dir=work / "logs",
+        **kwargs,
+    )
 
 
-def bleu(translator: Translator, pairs: list[tuple[str, str]], search: BeamSearch) -> str:
+def with_own_translations(
+    translator: Translator, options: argparse.Namespace, train: Pairs, search: BeamSearch
+) -> Pairs:
+    """Learns both directions; returns the pairs, and each of their sides beside its translation."""
+    work = options.work / "both-ways"
+    sources, targets = map(list, zip(*train, strict=True))
+    both = [*train, *zip(targets, sources, strict=True)]
+    # One that is over, is over: this restores its weights.
+    fit(translator, options, work, options.both_ways_epochs, both)
+    path = work / "translations.json"
+    if not path.exists():
+        texts = translator.translate(sources + targets, search)
+        unfinished = path.with_suffix(".unfinished")
+        unfinished.write_text(json.dumps(texts), encoding="utf-8")
+        unfinished.rename(path)
+    texts = json.loads(path.read_text(encoding="utf-8"))
+    of_sources, of_targets = texts[: len(train)], texts[len(train) :]
+    return [
+        *train,
+        *zip(sources, of_sources, strict=True),
+        *zip(of_targets, targets, strict=True),
+    ]
+
+
+def bleu(translator: Translator, pairs: Pairs, search: BeamSearch) -> str:
     import sacrebleu
 
     hypotheses = translator.translate([source for source, _ in pairs], search)
@@ -147,28 +213,28 @@ def main() -> None:
         tokenizer = tokenizer_for(options, train)
     except (OSError, ValueError) as error:
         raise SystemExit(f"translate.py: {error}") from error
-    steps = -(-len(train) // options.batch_size) * options.epochs
-    model = compiled_model(options, tokenizer.vocabulary_size, steps)
+    model = new_model(options, tokenizer.vocabulary_size)
     translator = Translator(model, tokenizer, tokenizer, max_length=options.max_length)
     start = time.perf_counter()
-    history = translator.fit(
-        train,
+    learnt = train
+    if options.both_ways_epochs:
+        learnt = with_own_translations(translator, options, train, search)
+    start_of_last = time.perf_counter()
+    history = fit(
+        translator,
+        options,
+        options.work,
+        options.epochs,
+        learnt,
         valid,
-        epochs=options.epochs,
-        batch_size=options.batch_size,
-        buckets=options.buckets,
-        seed=options.seed,
-        subword_sampling=options.subword_sampling,
-        checkpoint_dir=options.work / "checkpoints",
-        log_dir=options.work / "logs",
         alignment_texts=[source for source, _ in (valid or train)[:4]],
         sample_pairs=(valid or train)[:10],
     )
-    seconds = time.perf_counter() - start
-    tokens = sum(map(len, tokenizer.tokenize([target for _, target in train]).to_list()))
+    end = time.perf_counter()
+    tokens = sum(map(len, tokenizer.tokenize([target for _, target in learnt]).to_list()))
     report = {
-        "minutes of training": round(seconds / 60, 1),
-        "target tokens a second": round(tokens * len(history.epoch) / seconds),
+        "minutes of training": round((end - start) / 60, 1),
+        "target tokens a second": round(tokens * len(history.epoch) / (end - start_of_last)),
         "peak memory in MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
     }
     for name, pairs in (("valid", valid), ("test", test)):

@@ -1,15 +1,18 @@
 """The story of examples/translate.py: from two files to an export, with an interruption."""
 
+import argparse
 import gzip
 import importlib.util
 import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import tensorflow as tf
@@ -49,11 +52,11 @@ def corpus(folder: Path, ending: str) -> list[str]:
     return options
 
 
-def start(folder: Path, files: list[str]) -> subprocess.Popen:
+def start(folder: Path, files: list[str], *options: str) -> subprocess.Popen:
     small = ["--vocabulary", "17", "--units", "8", "--max-length", "12", "--seed", "3"]
     command = [sys.executable, "-u", str(EXAMPLES / "translate.py"), *files, "--out", OUT, *small]
     return subprocess.Popen(
-        [*command, "--epochs", str(EPOCHS), "--batch-size", str(PAIRS // STEPS)],
+        [*command, "--epochs", str(EPOCHS), "--batch-size", str(PAIRS // STEPS), *options],
         cwd=folder,
         env=os.environ | {"KERAS_BACKEND": "tensorflow", "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
@@ -139,8 +142,12 @@ def test_interrupted_at_a_random_step_it_goes_on_there(undisturbed, tmp_path):
     assert code == 0, errors
     assert re.search(r"Epoch (\d+)", output)[1] == str(step // STEPS + 1)
     assert position(tmp_path)["step"] == STEPS * EPOCHS
-    # Bit for bit: no batch was left out or seen twice, and dropout went on where it stopped.
-    expected, got = exported(undisturbed[0]), exported(tmp_path)
+    # No batch was left out or seen twice, and dropout went on where it stopped.
+    assert_the_same(exported(undisturbed[0]), exported(tmp_path))
+
+
+def assert_the_same(expected: dict, got: dict) -> None:
+    """Bit for bit."""
     assert set(got) == set(expected)
     different = [
         name
@@ -150,12 +157,38 @@ def test_interrupted_at_a_random_step_it_goes_on_there(undisturbed, tmp_path):
     assert len(expected) > 10 and not different
 
 
+def test_both_ways_first_and_what_was_done_of_it_is_not_done_again(tmp_path):
+    files = corpus(tmp_path, "")
+    options = ("--both-ways-epochs", "1", "--word-dropout", "0.1")
+    code, _, errors = finish(start(tmp_path, files, *options), tmp_path)
+    assert code == 0, errors
+    assert position(tmp_path)["step"] == 3 * STEPS * EPOCHS
+    work = tmp_path / "work" / "written_iso" / "1"
+    (both,) = (work / "both-ways" / "checkpoints").glob("*/position.json")
+    assert json.loads(both.read_text())["step"] == 2 * STEPS
+    translations = work / "both-ways" / "translations.json"
+    assert len(json.loads(translations.read_text())) == 2 * PAIRS
+
+    expected, written = exported(tmp_path), translations.stat().st_mtime_ns
+    shutil.rmtree(work / "checkpoints")
+    shutil.rmtree(tmp_path / OUT)
+    code, _, errors = finish(start(tmp_path, files, *options), tmp_path)
+    assert code == 0, errors
+    assert translations.stat().st_mtime_ns == written
+    assert_the_same(expected, exported(tmp_path))
+
+
 @pytest.fixture
-def main(monkeypatch, tmp_path):
-    """Calls the program in this process, in an empty folder, with these words."""
+def module():
     spec = importlib.util.spec_from_file_location("translate", EXAMPLES / "translate.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def main(module, monkeypatch, tmp_path):
+    """Calls the program in this process, in an empty folder, with these words."""
     monkeypatch.chdir(tmp_path)
 
     def call(*words: str) -> None:
@@ -163,6 +196,28 @@ def main(monkeypatch, tmp_path):
         module.main()
 
     return call
+
+
+def test_what_is_learnt_from_after_both_ways(module, tmp_path):
+    """Each target is a text of the training files, or made of its source; no side is swapped."""
+    fitted = []
+    translator = SimpleNamespace(
+        model=SimpleNamespace(compile=lambda *_, **__: None),
+        fit=lambda pairs, *_, **__: fitted.append(pairs),
+        translate=lambda texts, search: [f"{text} by {search}" for text in texts],
+    )
+    options = argparse.Namespace(work=tmp_path, both_ways_epochs=2, batch_size=2, buckets=1)
+    options.__dict__.update(learning_rate=0.1, no_xla=True, seed=1, subword_sampling=None)
+    (tmp_path / "both-ways").mkdir()
+    learnt = module.with_own_translations(
+        translator, options, [("a", "A"), ("b", "B")], search="beam"
+    )
+    assert fitted == [[("a", "A"), ("b", "B"), ("A", "a"), ("B", "b")]]
+    assert learnt == [
+        *[("a", "A"), ("b", "B")],
+        *[("a", "a by beam"), ("b", "b by beam")],
+        *[("A by beam", "A"), ("B by beam", "B")],
+    ]
 
 
 BAD_FILES = {
