@@ -182,6 +182,11 @@ def with_own_translations(
         unfinished.write_text(json.dumps(texts), encoding="utf-8")
         unfinished.rename(path)
     texts = json.loads(path.read_text(encoding="utf-8"))
+    if len(texts) != 2 * len(train):
+        raise SystemExit(
+            f"translate.py: {path} is of other training files: it has {len(texts)} translations, "
+            f"and there are {len(train)} pairs. Name another --work, or remove its folder."
+        )
     of_sources, of_targets = texts[: len(train)], texts[len(train) :]
     return [
         *train,

@@ -218,6 +218,8 @@ def test_what_is_learnt_from_after_both_ways(module, tmp_path):
         *[("a", "a by beam"), ("b", "b by beam")],
         *[("A by beam", "A"), ("B by beam", "B")],
     ]
+    with pytest.raises(SystemExit, match="other training files: it has 4 .* there are 1 pairs"):
+        module.with_own_translations(translator, options, [("a", "A")], search="beam")
 
 
 BAD_FILES = {
