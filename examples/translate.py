@@ -58,6 +58,12 @@ def arguments() -> argparse.Namespace:
         "--word-dropout", type=float, default=0.0, help="share of unknown words (%(default)s)"
     )
     parser.add_argument(
+        "--consistency",
+        type=float,
+        default=0.0,
+        help="weight of how far apart two passes may be; a step takes twice as long (%(default)s)",
+    )
+    parser.add_argument(
         "--subword-sampling",
         type=float,
         metavar="ALPHA",
@@ -126,6 +132,7 @@ def new_model(options: argparse.Namespace, vocabulary_size: int) -> keras.Model:
         embeddings_in_memory=options.embeddings_in_memory,
         dropout=options.dropout,
         word_dropout=options.word_dropout,
+        consistency=options.consistency,
     )
 
 

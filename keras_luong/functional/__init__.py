@@ -12,6 +12,7 @@ Reference:
 from keras_luong.functional.copying import copy_log_probs
 from keras_luong.functional.coverage import coverage_loss
 from keras_luong.functional.decoder_loop import DERIVATIVES, Given, Trained, decoder_loop
+from keras_luong.functional.divergence import symmetric_divergence
 from keras_luong.functional.guided_alignment import alignment_crossentropy
 from keras_luong.functional.long_attention import is_long, long_attention
 from keras_luong.functional.loop_tools import is_there
@@ -77,6 +78,7 @@ __all__ = [
     "recur",
     "recurrent_loop",
     "sentence_lengths",
+    "symmetric_divergence",
     "tanh",
     "weighted_sum",
     "zero_masked",

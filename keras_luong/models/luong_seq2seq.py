@@ -40,6 +40,7 @@ def luong_seq2seq(
     recurrent_dropout: float = 0.0,
     variational_dropout: bool = False,
     word_dropout: float = 0.0,
+    consistency: float = 0.0,
     name: str = "luong_seq2seq",
 ) -> Seq2Seq:
     """Builds the attentional encoder-decoder of Luong et al. 2015.
@@ -81,6 +82,7 @@ def luong_seq2seq(
             `recurrent_dropout` it is the dropout of Gal and Ghahramani (2016).
         word_dropout: Fraction of the words, on both sides, that training replaces by the unknown
             id.
+        consistency: Weight of how far apart two passes of training may be. See `Seq2Seq`.
         name: The model's name.
 
     Returns:
@@ -152,6 +154,7 @@ def luong_seq2seq(
         dropout=dropout,
         variational_dropout=variational_dropout,
         word_dropout=word_dropout,
+        consistency=consistency,
         name=name,
     )
 

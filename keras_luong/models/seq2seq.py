@@ -73,6 +73,11 @@ class Seq2Seq(Generation, keras.Model):
             and not anew at each.
         word_dropout: Fraction of the target words that training replaces by the unknown id, as
             input: they stay what is to be written.
+        consistency: Weight of how far apart two passes of training, which drop differently, may be
+            in what they predict: R-Drop of [Wu and others 2021](https://arxiv.org/abs/2106.14448),
+            whose alpha is twice as much. The loss is the mean of both passes, plus this times their
+            symmetric divergence, averaged over the tokens. A step takes twice as long. It needs
+            `MaskedCrossentropy`, or a loss with its `divergence`.
         **kwargs: `name` and the like of `keras.Model`.
 
     Call arguments:
@@ -108,10 +113,12 @@ class Seq2Seq(Generation, keras.Model):
         dropout: float = 0.0,
         variational_dropout: bool = False,
         word_dropout: float = 0.0,
+        consistency: float = 0.0,
         **kwargs: Any,
     ) -> None:
         _check_parts(target_embedding, decoder, head)
         _check_losses(decoder, scheduled_sampling)
+        _check_consistency(consistency, scheduled_sampling)
         source = keras.Input((None,), dtype="int32", name="source")
         target = keras.Input((None,), dtype="int32", name="target")
         rates = Rates(dropout, variational_dropout, word_dropout)
@@ -128,6 +135,7 @@ class Seq2Seq(Generation, keras.Model):
         self.dropout = dropout
         self.variational_dropout = variational_dropout
         self.word_dropout = word_dropout
+        self.consistency = consistency
         self._forced = forced
         self._searches = CompiledFunctions()
 
@@ -144,12 +152,34 @@ class Seq2Seq(Generation, keras.Model):
         words = self.scheduled_sampling(target, predict=predict)
         return self._forced(source, *encoded, target, words=words, training=True)[0]
 
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> Tensor:
+        loss = super().compute_loss(x, y, y_pred, sample_weight, training)
+        if not training or not self.consistency:
+            return loss
+        if not hasattr(self.loss, "divergence"):
+            raise ValueError(
+                "A model with consistency needs a loss that says how far two predictions are "
+                f"apart, as MaskedCrossentropy does. Received: loss={self.loss!r}"
+            )
+        other = self(x, training=True)
+        of_other = super().compute_loss(x, y, other, sample_weight, training)
+        apart = self.loss.divergence(y, y_pred, other, sample_weight)
+        return 0.5 * (loss + of_other) + self.consistency * apart
+
     def with_attention_scores(self) -> keras.Model:
         """The same layers as a model that is trained on where it looks too.
 
         Returns:
             A `keras.Model` from source and target ids to `[logits, attention scores (b, t, s)]`,
-            uncompiled. It shares all weights with this one. With scores there is no fast loop.
+            uncompiled. It shares all weights with this one. With scores there is no fast loop, and
+            it is trained on one pass, whatever `consistency` is.
 
         Raises:
             ValueError: For a model with scheduled sampling, which reads words that no alignment is
@@ -338,8 +368,8 @@ class Seq2Seq(Generation, keras.Model):
 
     def get_config(self) -> dict[str, Any]:
         config = {name: _serialized(getattr(self, name), self.encoder) for name in _PARTS}
-        rates = {name: getattr(self, name) for name in Rates._fields}
-        return {**config, **rates, "name": self.name, "trainable": self.trainable}
+        numbers = {name: getattr(self, name) for name in (*Rates._fields, "consistency")}
+        return {**config, **numbers, "name": self.name, "trainable": self.trainable}
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "Seq2Seq":
@@ -402,6 +432,16 @@ def _check_losses(decoder: AttentionDecoder, scheduled_sampling: Any) -> None:
             "A decoder that runs several times in a step would add its coverage loss as often: "
             "with scheduled_sampling it needs coverage_loss=0. Received: "
             f"{decoder.coverage_loss}"
+        )
+
+
+def _check_consistency(consistency: float, scheduled_sampling: Any) -> None:
+    if not 0.0 <= consistency < float("inf"):
+        raise ValueError(f"consistency must be a number of at least 0. Received: {consistency!r}")
+    if consistency and scheduled_sampling is not None:
+        raise ValueError(
+            "Scheduled sampling counts a step for each of the two passes of consistency: one of "
+            f"them must be left out. Received: consistency={consistency} and {scheduled_sampling!r}"
         )
 
 

@@ -71,6 +71,7 @@ def model_settings(model: Seq2Seq) -> dict[str, Any]:
         **{name: attention.get(name) for name in names},
         "dropout": model.dropout,
         "word_dropout": model.word_dropout,
+        "consistency": model.consistency,
         **_optimizer_settings(model.optimizer),
     }
     return {name: value for name, value in values.items() if value is not None}

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_luong.functional import float32_at_least, zero_masked
+from keras_luong.functional import float32_at_least, symmetric_divergence, zero_masked
 from keras_luong.ids import PADDING_ID
 from keras_luong.training.replicas import sum_over_replicas
 
@@ -76,13 +76,36 @@ class MaskedCrossentropy(keras.losses.Loss):
         # The base class would average over the positions of the mask on `y_pred` once more, and
         # would hand the ids over as floats.
         y_true = ops.convert_to_tensor(y_true)
-        losses = self.call(y_true, y_pred)
-        weights = ops.cast(ops.not_equal(y_true, self.padding_id), losses.dtype)
+        return self._average(self.call(y_true, y_pred), y_true, sample_weight)
+
+    def divergence(
+        self, y_true: Tensor, y_pred: Tensor, other: Tensor, sample_weight: Tensor | None = None
+    ) -> Tensor:
+        """How far two predictions of a batch are apart, a scalar: averaged as the loss is.
+
+        `(KL(p || q) + KL(q || p)) / 2` a token, in nats. `Seq2Seq(consistency=...)` adds it to what
+        it trains on.
+
+        Args:
+            y_true: Token ids, `(batch, steps)`, for where there is padding.
+            y_pred: Logits, `(batch, steps, vocabulary)`.
+            other: Logits of that shape.
+            sample_weight: As in a call.
+        """
+        y_true, y_pred = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
+        _check_shapes(y_true, y_pred)
+        kept = ops.not_equal(y_true, self.padding_id)
+        apart = symmetric_divergence(zero_masked(y_pred, kept), zero_masked(other, kept))
+        return self._average(apart, y_true, sample_weight)
+
+    def _average(self, costs: Tensor, y_true: Tensor, sample_weight: Tensor | None) -> Tensor:
+        """Of costs `(batch, steps)`, over the tokens of all replicas."""
+        weights = ops.cast(ops.not_equal(y_true, self.padding_id), costs.dtype)
         if sample_weight is not None:
-            weights = weights * _per_token(sample_weight, y_true, losses.dtype)
+            weights = weights * _per_token(sample_weight, y_true, costs.dtype)
         total = sum_over_replicas(ops.sum(weights))
         # Not `ops.divide_no_nan`, which makes float32 of float64 on torch. No weight, no cost.
-        return ops.sum(weights * losses) / ops.where(total == 0, ops.ones_like(total), total)
+        return ops.sum(weights * costs) / ops.where(total == 0, ops.ones_like(total), total)
 
     def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         """The cost of every token, `(batch, steps)`; 0 at padding."""

@@ -169,6 +169,7 @@ def test_hyperparameters(board, trained):
         "window": "global",
         "dropout": 0.25,
         "word_dropout": 0.0,
+        "consistency": 0.0,
         "optimizer": "Adam",
         "schedule": "CosineDecay",
         "schedule.initial_learning_rate": PEAK,

@@ -79,6 +79,7 @@ def mirrored(directory):
         trained(nothing(), 0.0, clip)[0], trained(strategy.scope(), 0.0, clip)[0]
     )
     found["guided alignment"] = guided_alignment(strategy)
+    found["divergence"] = divergence(strategy)
     with strategy.scope():
         layer = keras.layers.Dropout(0.5, seed=1)
     masks = strategy.run(lambda: layer(np.ones((1, 50), "float32"), training=True))
@@ -86,19 +87,30 @@ def mirrored(directory):
     return found
 
 
+def divergence(strategy):
+    # log(3) / 2 between (3/4, 1/4) and its reverse, 0 between equals; the last token is padding.
+    first = np.log([[[0.75, 0.25], [0.75, 0.25]], [[0.25, 0.75], [0.5, 0.5]]])
+    other = np.log([[[0.25, 0.75], [0.75, 0.25]], [[0.75, 0.25], [0.1, 0.9]]])
+    ids, logits = np.array([[1, 1], [1, 0]], "int32"), (first.astype("f"), other.astype("f"))
+    whole = 2 / 3 * np.log(3) / 2
+    return beside_whole(strategy, MaskedCrossentropy().divergence, (ids, *logits), whole)
+
+
 def guided_alignment(strategy):
-    """The sum of the replicas' losses, beside the loss of the whole batch."""
     scores = np.array([[[0.5, 0.5], [0.9, 0.1]], [[0.2, 0.8], [0.6, 0.4]]], "float32")
     alignments = np.array([[[1, 0], [0, 1]], [[0, 3], [0, 0]]], "float32")
+    whole = -(np.log(0.5) + np.log(0.1) + np.log(0.8)) / 3
+    return beside_whole(strategy, GuidedAlignment(), (alignments, scores), whole)
+
+
+def beside_whole(strategy, loss, arrays, whole):
+    """How far the sum of the replicas' losses, of a row each, is from that of the whole batch."""
     rows = strategy.experimental_distribute_values_from_function(
         lambda context: context.replica_id_in_sync_group
     )
-    loss = GuidedAlignment()
     losses = strategy.run(
-        lambda row: loss(keras.ops.take(alignments, [row], 0), keras.ops.take(scores, [row], 0)),
-        args=(rows,),
+        lambda row: loss(*(keras.ops.take(one, [row], 0) for one in arrays)), args=(rows,)
     )
-    whole = -(np.log(0.5) + np.log(0.1) + np.log(0.8)) / 3
     return abs(float(strategy.reduce("SUM", losses, axis=None)) - whole)
 
 

@@ -39,6 +39,7 @@ def test_mirrored_on_tensorflow(tmp_path):
     assert max(differences["without dropout"].values()) < TOLERANCE
     assert differences["resumed"] == 0
     assert differences["guided alignment"] < 1e-6
+    assert differences["divergence"] < 1e-6
     # What docs/devices.md says of Keras: it clips what each replica has before it adds that up, and
     # the replicas draw the same masks.
     assert differences["clipped"] > 10 * TOLERANCE
