@@ -102,6 +102,8 @@ def arguments() -> argparse.Namespace:
         help="train without XLA, which is faster with mixed_bfloat16 on a processor that has it",
     )
     options = parser.parse_args()
+    if options.both_ways_epochs < 0:
+        parser.error(f"--both-ways-epochs must be at least 0. Received: {options.both_ways_epochs}")
     if options.work is None:
         options.work = Path("work", *(options.out.parts[-2:] if options.out else ("translate",)))
     return options

@@ -242,6 +242,13 @@ def test_bad_files_are_named_before_anything_is_made(main, tmp_path, source, tar
     assert sorted(tmp_path.iterdir()) == before
 
 
+def test_fewer_epochs_than_none_are_refused_before_anything_is_made(main, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main("--train", "source", "target", "--both-ways-epochs", "-1")
+    assert "--both-ways-epochs must be at least 0. Received: -1" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_vocabulary_larger_than_the_text_allows(main, tmp_path):
     for name in ("source", "target"):
         Path(name).write_text("a b\n")
