@@ -160,6 +160,19 @@ class Seq2Seq(Generation, keras.Model):
         sample_weight: Any = None,
         training: bool = True,
     ) -> Tensor:
+        """The loss of a batch, a scalar; in training with `consistency`, that of two passes.
+
+        Args:
+            x: `(source, target)`, of which the second pass is made.
+            y: int32 `(b, t)`, the labels.
+            y_pred: Logits `(b, t, v)`, of the first pass.
+            sample_weight: As the compiled loss takes it.
+            training: Whether the second pass is made at all.
+
+        Raises:
+            ValueError: For a compiled loss without `divergence`.
+        """
+        # Here, not in `train_step`, which each backend writes its own way.
         loss = super().compute_loss(x, y, y_pred, sample_weight, training)
         if not training or not self.consistency:
             return loss
