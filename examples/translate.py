@@ -9,7 +9,8 @@ detokenized), as a beam search translates it.
 
 With `--both-ways-epochs` the model first learns to translate in both directions. Then it translates
 both sides of the training text, and goes on with the direction that is wanted: on the pairs, on its
-translations of the sources, and on the targets with its translations of them as sources.
+translations of the sources, and on the targets with its translations of them as sources. Of 29,000
+pairs it pays in two hours on two cores, and does not in one (benchmarks/RESULTS.md).
 Sources: Ding, Wu and Tao 2021 (https://arxiv.org/abs/2109.07780) for the two directions; Nguyen,
 Joty, Wu and Aw 2020 (https://arxiv.org/abs/1911.01986) for the translations.
 """
@@ -197,11 +198,9 @@ def with_own_translations(
             f"and there are {len(train)} pairs. Name another --work, or remove its folder."
         )
     of_sources, of_targets = texts[: len(train)], texts[len(train) :]
-    return [
-        *train,
-        *zip(sources, of_sources, strict=True),
-        *zip(of_targets, targets, strict=True),
-    ]
+    own = [*zip(sources, of_sources, strict=True), *zip(of_targets, targets, strict=True)]
+    # `Translator.fit` leaves out pairs with an empty side, and the schedule must not count them.
+    return [*train, *(pair for pair in own if all(text.strip() for text in pair))]
 
 
 def bleu(translator: Translator, pairs: Pairs, search: BeamSearch) -> str:
@@ -225,9 +224,9 @@ def main() -> None:
         valid = read_pairs(*options.valid) if options.valid else None
         test = read_pairs(*options.test) if options.test else None
         tokenizer = tokenizer_for(options, train)
+        model = new_model(options, tokenizer.vocabulary_size)
     except (OSError, ValueError) as error:
         raise SystemExit(f"translate.py: {error}") from error
-    model = new_model(options, tokenizer.vocabulary_size)
     translator = Translator(model, tokenizer, tokenizer, max_length=options.max_length)
     start = time.perf_counter()
     learnt = train

@@ -91,9 +91,13 @@ class MaskedCrossentropy(keras.losses.Loss):
             y_pred: Logits, `(batch, steps, vocabulary)`.
             other: Logits of that shape.
             sample_weight: As in a call.
+
+        Raises:
+            ValueError: For logits of two shapes.
         """
-        y_true, y_pred = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
+        y_true, y_pred, other = map(ops.convert_to_tensor, (y_true, y_pred, other))
         _check_shapes(y_true, y_pred)
+        _check_alike(y_pred, other)
         kept = ops.not_equal(y_true, self.padding_id)
         apart = symmetric_divergence(zero_masked(y_pred, kept), zero_masked(other, kept))
         return self._average(apart, y_true, sample_weight)
@@ -130,6 +134,17 @@ def _check_shapes(y_true: Tensor, logits: Tensor) -> None:
             "`y_true` must be token ids of shape (batch, steps) and `y_pred` logits of shape "
             f"(batch, steps, vocabulary). Received: y_true.shape={tuple(y_true.shape)}, "
             f"y_pred.shape={tuple(logits.shape)}"
+        )
+
+
+def _check_alike(y_pred: Tensor, other: Tensor) -> None:
+    """What is not known of a shape while a graph is traced, None, fits whatever it meets."""
+    shape, other_shape = tuple(y_pred.shape), tuple(other.shape)
+    sizes = [set(pair) - {None} for pair in zip(shape, other_shape, strict=False)]
+    if len(shape) != len(other_shape) or any(len(known) > 1 for known in sizes):
+        raise ValueError(
+            "`y_pred` and `other` must be logits of one shape. Received: "
+            f"y_pred.shape={shape}, other.shape={other_shape}"
         )
 
 

@@ -199,12 +199,17 @@ def main(module, monkeypatch, tmp_path):
 
 
 def test_what_is_learnt_from_after_both_ways(module, tmp_path):
-    """Each target is a text of the training files, or made of its source; no side is swapped."""
+    """Each target is a text of the training files, or made of its source; no side is swapped.
+
+    A translation that is empty is no text to learn from.
+    """
     fitted = []
     translator = SimpleNamespace(
         model=SimpleNamespace(compile=lambda *_, **__: None),
         fit=lambda pairs, *_, **__: fitted.append(pairs),
-        translate=lambda texts, search: [f"{text} by {search}" for text in texts],
+        translate=lambda texts, search: [
+            "" if text == "B" else f"{text} by {search}" for text in texts
+        ],
     )
     options = argparse.Namespace(work=tmp_path, both_ways_epochs=2, batch_size=2, buckets=1)
     options.__dict__.update(learning_rate=0.1, no_xla=True, seed=1, subword_sampling=None)
@@ -216,7 +221,7 @@ def test_what_is_learnt_from_after_both_ways(module, tmp_path):
     assert learnt == [
         *[("a", "A"), ("b", "B")],
         *[("a", "a by beam"), ("b", "b by beam")],
-        *[("A by beam", "A"), ("B by beam", "B")],
+        ("A by beam", "A"),
     ]
     with pytest.raises(SystemExit, match="other training files: it has 4 .* there are 1 pairs"):
         module.with_own_translations(translator, options, [("a", "A")], search="beam")
@@ -247,6 +252,24 @@ def test_fewer_epochs_than_none_are_refused_before_anything_is_made(main, tmp_pa
         main("--train", "source", "target", "--both-ways-epochs", "-1")
     assert "--both-ways-epochs must be at least 0. Received: -1" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [("--consistency", "-1.0", "consistency"), ("--dropout", "2.0", "rate")],
+)
+def test_what_no_model_can_have_is_refused_in_a_sentence(main, option, value, message):
+    for name in ("source", "target"):
+        Path(name).write_text("a b\nb a\n")
+    words = ("--train", "source", "target", "--vocabulary", "9", "--out", OUT)
+    with pytest.raises(SystemExit, match=rf"^translate.py: .*{message}.* Received: .*{value}"):
+        main(*words, option, value)
+    assert not Path(OUT).exists()
+
+
+def test_consistency_is_the_models(module, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["translate.py", "--train", "a", "b", "--consistency", "0.5"])
+    assert module.new_model(module.arguments(), 9).consistency == 0.5
 
 
 def test_a_vocabulary_larger_than_the_text_allows(main, tmp_path):

@@ -1,4 +1,5 @@
 import math
+import re
 
 import keras
 import numpy as np
@@ -188,3 +189,11 @@ def test_wrong_ranks(shapes, message):
     y_true, y_pred, weight = (None if s is None else np.ones(s, "int32") for s in shapes)
     with pytest.raises(ValueError, match=message):
         MaskedCrossentropy()(y_true, y_pred.astype("float32"), weight)
+
+
+@pytest.mark.parametrize("other", [(2, 3, 1), (2, 1, 8), (3, 8)])
+def test_only_logits_of_one_shape_are_compared(other):
+    logits = np.ones((2, 3, 8), "float32")
+    message = re.escape(f"y_pred.shape=(2, 3, 8), other.shape={other}")
+    with pytest.raises(ValueError, match=message):
+        MaskedCrossentropy().divergence(np.ones((2, 3), "int32"), logits, np.ones(other, "float32"))
