@@ -11,6 +11,8 @@ With `--both-ways-epochs` the model first learns to translate in both directions
 both sides of the training text, and goes on with the direction that is wanted: on the pairs, on its
 translations of the sources, and on the targets with its translations of them as sources. Of 29,000
 pairs it pays in two hours on two cores, and does not in one (benchmarks/RESULTS.md).
+With `--one-way-epochs` it first learns the direction that is wanted, and goes on with the pairs and
+its translations of the sources.
 Sources: Ding, Wu and Tao 2021 (https://arxiv.org/abs/2109.07780) for the two directions; Nguyen,
 Joty, Wu and Aw 2020 (https://arxiv.org/abs/1911.01986) for the translations.
 """
@@ -36,6 +38,8 @@ from keras_luong import (
 from keras_luong.serving import check_version_path
 
 Pairs = list[tuple[str, str]]
+# Options that may change where a training goes on or is scored again.
+NOT_OF_TRAINING = {"train", "valid", "test", "out", "work", "beam", "length_penalty", "xla"}
 
 
 def arguments() -> argparse.Namespace:
@@ -44,7 +48,11 @@ def arguments() -> argparse.Namespace:
     )
     two_files = {"nargs": 2, "metavar": ("SOURCE", "TARGET")}
     parser.add_argument("--train", required=True, help="text to learn from", **two_files)
-    parser.add_argument("--valid", help="text to choose by, scored after every epoch", **two_files)
+    parser.add_argument(
+        "--valid",
+        help="text to choose options by: its loss after every epoch, its BLEU in the end",
+        **two_files,
+    )
     parser.add_argument("--test", help="text to score in the end", **two_files)
     parser.add_argument("--out", type=Path, help="where to export, e.g. saved_models/en_de/1")
     parser.add_argument(
@@ -89,6 +97,12 @@ def arguments() -> argparse.Namespace:
         default=0,
         help="before those, on both directions; each of --epochs is then three times as long",
     )
+    parser.add_argument(
+        "--one-way-epochs",
+        type=int,
+        default=0,
+        help="before those, on the pairs alone; each of --epochs is then twice as long",
+    )
     parser.add_argument("--max-length", type=int, default=80, help="subwords (%(default)s)")
     parser.add_argument("--beam", type=int, default=5, help="of what is scored (%(default)s)")
     parser.add_argument(
@@ -98,16 +112,39 @@ def arguments() -> argparse.Namespace:
     precisions = ("float32", "mixed_bfloat16", "mixed_float16")
     parser.add_argument("--precision", choices=precisions, default="float32", help="(%(default)s)")
     parser.add_argument(
-        "--no-xla",
-        action="store_true",
-        help="train without XLA, which is faster with mixed_bfloat16 on a processor that has it",
+        "--xla",
+        action=argparse.BooleanOptionalAction,
+        help="compile the training step with XLA, once a shape (default: where there is a GPU)",
     )
     options = parser.parse_args()
-    if options.both_ways_epochs < 0:
-        parser.error(f"--both-ways-epochs must be at least 0. Received: {options.both_ways_epochs}")
+    first = options.both_ways_epochs, options.one_way_epochs
+    if min(first) < 0 or all(first):
+        parser.error(
+            "--both-ways-epochs and --one-way-epochs must be at least 0, and one of them 0. "
+            "Received: {} and {}".format(*first)
+        )
     if options.work is None:
         options.work = Path("work", *(options.out.parts[-2:] if options.out else ("translate",)))
     return options
+
+
+def check_same_training(options: argparse.Namespace) -> None:
+    """Raises ValueError if the folder of this training is of one with other options."""
+    path = options.work / "options.json"
+    given = {name: value for name, value in vars(options).items() if name not in NOT_OF_TRAINING}
+    if not path.exists():
+        options.work.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(given, indent=2), encoding="utf-8")
+    kept = json.loads(path.read_text(encoding="utf-8"))
+    other = [name for name in given if kept.get(name) != given[name]]
+    if other:
+        there, here = (
+            ", ".join(f"{name}={of.get(name)}" for name in other) for of in (kept, given)
+        )
+        raise ValueError(
+            f"{options.work} is of a training with {there}: name another --work, or remove that "
+            f"folder. Received: {here}"
+        )
 
 
 def tokenizer_for(options: argparse.Namespace, pairs: Pairs) -> SubwordTokenizer:
@@ -118,7 +155,6 @@ def tokenizer_for(options: argparse.Namespace, pairs: Pairs) -> SubwordTokenizer
     tokenizer = SubwordTokenizer.train(
         [text for pair in pairs for text in pair], options.vocabulary
     )
-    options.work.mkdir(parents=True, exist_ok=True)
     tokenizer.save(path)
     return tokenizer
 
@@ -148,7 +184,10 @@ def fit(
     valid: Pairs | None = None,
     **kwargs: Any,
 ) -> keras.callbacks.History:
-    """Trains from the weights as they are, with a schedule that ends with these epochs."""
+    """Trains from the weights as they are, with a schedule that is nearly 0 after these epochs.
+
+    Batches that are not full make an epoch a few steps longer than counted here.
+    """
     steps = -(-len(train) // options.batch_size) * epochs
     schedule = keras.optimizers.schedules.CosineDecay(
         0.0, steps, warmup_target=options.learning_rate, warmup_steps=min(400, steps // 10)
@@ -160,7 +199,7 @@ def fit(
         optimizer,
         loss=MaskedCrossentropy(label_smoothing=0.1),
         metrics=[TokenAccuracy()],
-        jit_compile=False if options.no_xla else "auto",
+        jit_compile="auto" if options.xla is None else options.xla,
     )
     return translator.fit(
         train,
@@ -179,28 +218,38 @@ def fit(
 def with_own_translations(
     translator: Translator, options: argparse.Namespace, train: Pairs, search: BeamSearch
 ) -> Pairs:
-    """Learns both directions; returns the pairs, and each of their sides beside its translation."""
-    work = options.work / "both-ways"
+    """Learns one direction or both; returns the pairs, and sides of them beside translations."""
+    both = bool(options.both_ways_epochs)
+    work = options.work / ("both-ways" if both else "one-way")
     sources, targets = map(list, zip(*train, strict=True))
-    both = [*train, *zip(targets, sources, strict=True)]
+    learnt = [*train, *zip(targets, sources, strict=True)] if both else train
     # One that is over, is over: this restores its weights.
-    fit(translator, options, work, options.both_ways_epochs, both)
-    path = work / "translations.json"
-    if not path.exists():
-        texts = translator.translate(sources + targets, search)
-        unfinished = path.with_suffix(".unfinished")
-        unfinished.write_text(json.dumps(texts), encoding="utf-8")
-        unfinished.rename(path)
-    texts = json.loads(path.read_text(encoding="utf-8"))
-    if len(texts) != 2 * len(train):
-        raise SystemExit(
-            f"translate.py: {path} is of other training files: it has {len(texts)} translations, "
-            f"and there are {len(train)} pairs. Name another --work, or remove its folder."
-        )
-    of_sources, of_targets = texts[: len(train)], texts[len(train) :]
-    own = [*zip(sources, of_sources, strict=True), *zip(of_targets, targets, strict=True)]
+    fit(translator, options, work, options.both_ways_epochs or options.one_way_epochs, learnt)
+    read = sources + targets if both else sources
+    texts = kept_translations(translator, work / "translations.json", read, search)
+    own = [*zip(sources, texts[: len(train)], strict=True)]
+    if both:
+        own += zip(texts[len(train) :], targets, strict=True)
     # `Translator.fit` leaves out pairs with an empty side, and the schedule must not count them.
     return [*train, *(pair for pair in own if all(text.strip() for text in pair))]
+
+
+def kept_translations(
+    translator: Translator, path: Path, texts: list[str], search: BeamSearch
+) -> list[str]:
+    """The translations of texts, made once and kept in a file."""
+    if not path.exists():
+        translations = translator.translate(texts, search)
+        unfinished = path.with_suffix(".unfinished")
+        unfinished.write_text(json.dumps(translations), encoding="utf-8")
+        unfinished.rename(path)
+    kept: list[str] = json.loads(path.read_text(encoding="utf-8"))
+    if len(kept) != len(texts):
+        raise SystemExit(
+            f"translate.py: {path} is of other training files: it has {len(kept)} translations, "
+            f"and there are {len(texts)} texts. Name another --work, or remove its folder."
+        )
+    return kept
 
 
 def bleu(translator: Translator, pairs: Pairs, search: BeamSearch) -> str:
@@ -223,6 +272,7 @@ def main() -> None:
         train = read_pairs(*options.train)
         valid = read_pairs(*options.valid) if options.valid else None
         test = read_pairs(*options.test) if options.test else None
+        check_same_training(options)
         tokenizer = tokenizer_for(options, train)
         model = new_model(options, tokenizer.vocabulary_size)
     except (OSError, ValueError) as error:
@@ -230,7 +280,7 @@ def main() -> None:
     translator = Translator(model, tokenizer, tokenizer, max_length=options.max_length)
     start = time.perf_counter()
     learnt = train
-    if options.both_ways_epochs:
+    if options.both_ways_epochs or options.one_way_epochs:
         learnt = with_own_translations(translator, options, train, search)
     start_of_last = time.perf_counter()
     history = fit(

@@ -75,7 +75,13 @@ def train(options: argparse.Namespace) -> int:
 def _tokenizer(path: Path, texts: list[str], size: int) -> SubwordTokenizer:
     """That of an earlier start, whose checkpoints are of its ids; else a new one."""
     if path.exists():
-        return SubwordTokenizer.load(path)
+        tokenizer = SubwordTokenizer.load(path)
+        if tokenizer.vocabulary_size != size:
+            raise ValueError(
+                f"{path.parent} is of a training with a vocabulary of {tokenizer.vocabulary_size}: "
+                f"name another --work, or remove that folder. Received: {size}"
+            )
+        return tokenizer
     tokenizer = SubwordTokenizer.train(texts, size)
     path.parent.mkdir(parents=True, exist_ok=True)
     tokenizer.save(path)

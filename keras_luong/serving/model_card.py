@@ -1,11 +1,10 @@
 """What an export says of itself: `assets.extra/model_card.json`."""
 
-import hashlib
 import importlib.metadata
 import json
 import math
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,28 +40,6 @@ def model_card(
         "signatures": {name: _signature(one) for name, one in concrete_functions.items()},
     }
     return json.dumps(card, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def hashes(pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
-    r"""SHA-256 of both sides of parallel text, every line ended by `\n`.
-
-    So they are what `sha256sum` says of two files with one sentence a line.
-
-    Example:
-
-    >>> hashes([("one", "eins")])["source_sha256"][:16]  # printf 'one\n' | sha256sum
-    '2c8b08da5ce60398'
-    """
-    source, target, count = hashlib.sha256(), hashlib.sha256(), 0
-    for one, other in pairs:
-        source.update(one.encode() + b"\n")
-        target.update(other.encode() + b"\n")
-        count += 1
-    return {
-        "pairs": count,
-        "source_sha256": source.hexdigest(),
-        "target_sha256": target.hexdigest(),
-    }
 
 
 def _versions() -> dict[str, str | None]:

@@ -15,6 +15,7 @@ from keras_luong.training import (
     SampleTexts,
     TrainingSpeed,
 )
+from keras_luong.training.gradient_norms import can_measure_gradients
 
 
 def logging_callbacks(
@@ -41,7 +42,7 @@ def logging_callbacks(
         sample_pairs: Pairs whose translations are shown, if any.
     """
     callbacks: list[keras.callbacks.Callback] = [TrainingSpeed(words_per_epoch)]
-    if model.distribute_strategy.num_replicas_in_sync == 1:
+    if can_measure_gradients(model):
         callbacks.append(GradientNorms())
     # It finds in the logs what the two before it put there, and adds the learning rate.
     callbacks.append(keras.callbacks.TensorBoard(log_dir, write_graph=False))
@@ -49,7 +50,8 @@ def logging_callbacks(
         callbacks.append(AlignmentImages(log_dir, lambda: align(list(alignment_texts))))
     if sample_pairs:
         callbacks.append(SampleTexts(log_dir, translate, sample_pairs))
-    values = {**settings, **model_settings(model)}
+    given = {name: value for name, value in settings.items() if value is not None}
+    values = {**given, **model_settings(model)}
     return [*callbacks, HyperParameters(log_dir, values)]
 
 
@@ -69,24 +71,37 @@ def model_settings(model: Seq2Seq) -> dict[str, Any]:
         "input_feeding": config["input_feeding"],
         "attention": type(step.attention).__name__,
         **{name: attention.get(name) for name in names},
+        "tie_embeddings": model.head is None,
         "dropout": model.dropout,
         "word_dropout": model.word_dropout,
         "consistency": model.consistency,
+        **_loss_settings(model.loss),
         **_optimizer_settings(model.optimizer),
     }
     return {name: value for name, value in values.items() if value is not None}
+
+
+def _loss_settings(loss: Any) -> dict[str, Any]:
+    """How much a loss smooths labels, if it is one that does."""
+    config = loss.get_config() if isinstance(loss, keras.losses.Loss) else {}
+    return {"label_smoothing": config.get("label_smoothing")}
 
 
 def _optimizer_settings(optimizer: Any) -> dict[str, Any]:
     """Its class, and the learning rate or the numbers of the schedule."""
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)
     rate = optimizer.get_config()["learning_rate"]
-    values = {"optimizer": type(optimizer).__name__}
+    names = ("clipnorm", "global_clipnorm", "clipvalue", "gradient_accumulation_steps")
+    values: dict[str, Any] = {"optimizer": type(optimizer).__name__}
+    values |= {name: getattr(optimizer, name) for name in names}
+    values["ema_momentum"] = optimizer.ema_momentum if optimizer.use_ema else None
     if not isinstance(rate, Mapping):
         return {**values, "learning_rate": float(rate)}
+    # Of a schedule that is a registered function, Keras keeps the name.
+    config = rate["config"] if isinstance(rate["config"], Mapping) else {}
     numbers = {
         f"schedule.{name}": value
-        for name, value in rate["config"].items()
+        for name, value in config.items()
         if isinstance(value, int | float)
     }
     return {**values, "schedule": rate["class_name"], **numbers}

@@ -19,7 +19,6 @@ from keras_luong.search import SamplingSearch, Search, SearchResult, Shortlist, 
 from keras_luong.serving.batching import by_length, check_verbose, with_progress
 from keras_luong.serving.export import export_saved_model
 from keras_luong.serving.formats import IdFormat, TextFormat
-from keras_luong.serving.model_card import hashes
 from keras_luong.serving.seq2seq_export import embedded_ids, source_limit
 from keras_luong.serving.signatures import Searcher, default_signature, signatures
 from keras_luong.serving.target_texts import constraint_ids, prefix_ids
@@ -31,6 +30,7 @@ from keras_luong.serving.text_graph import (
     write_scores,
 )
 from keras_luong.serving.training_logs import logging_callbacks
+from keras_luong.serving.training_pairs import best_subwords, drawn_subwords
 from keras_luong.serving.translation import (
     ScoredTranslation,
     Translation,
@@ -40,12 +40,13 @@ from keras_luong.serving.translation import (
 )
 from keras_luong.serving.unknown_words import UnknownWords
 from keras_luong.text import (
+    EncodedFiles,
+    EncodedPairs,
     SubwordTokenizer,
     TrainingBatches,
-    encode_pairs,
     evaluation_batches,
-    sample_pairs,
 )
+from keras_luong.text.fingerprint import fingerprint_of
 from keras_luong.training import (
     Alignment,
     MaskedCrossentropy,
@@ -56,7 +57,8 @@ from keras_luong.training import (
 from keras_luong.training.replicas import strategy_scope
 
 Tensor = Any
-Pairs = Sequence[tuple[str, str]]
+Pair = tuple[str, str]
+_BATCH_SIZE = 64
 _LOGGER = logging.getLogger("keras_luong")
 _MODEL, _SOURCE, _TARGET, _CONFIG = (
     "model.keras",
@@ -113,18 +115,19 @@ class Translator:
 
     def fit(
         self,
-        train_pairs: Pairs,
-        validation_data: Pairs | None = None,
+        train_pairs: Iterable[Pair] | EncodedFiles,
+        validation_data: Iterable[Pair] | EncodedFiles | None = None,
         *,
         epochs: int = 10,
-        batch_size: int = 64,
+        batch_size: int | None = None,
+        batch_tokens: int | None = None,
         buckets: int = 5,
         seed: int = 0,
         subword_sampling: float | None = None,
         callbacks: Iterable[keras.callbacks.Callback] = (),
         log_dir: str | os.PathLike[str] | None = None,
         alignment_texts: Sequence[str] = (),
-        sample_pairs: Pairs = (),
+        sample_pairs: Sequence[Pair] = (),
         checkpoint_dir: str | os.PathLike[str] | None = None,
         checkpoint_freq: int | str = "epoch",
         checkpoint_keep: int = 1,
@@ -137,15 +140,19 @@ class Translator:
 
         Args:
             train_pairs: `(source text, target text)` pairs. Pairs with an empty side or more than
-                `max_length` subwords on a side are left out, and a log line says how many.
+                `max_length` subwords on a side are left out, and a log line says how many. Or what
+                `keras_luong.text.encode_files` made of files larger than memory.
             validation_data: Pairs to evaluate on after every epoch.
             epochs: Number of passes over the pairs, those before an interruption included.
-            batch_size: Pairs in a batch.
-            buckets: The most shapes of batches there may be; XLA compiles once for each.
+            batch_size: Pairs in a batch; 64 if there is no `batch_tokens` either.
+            batch_tokens: Instead of `batch_size`: tokens of one side in a batch, as in
+                `keras_luong.text.TrainingBatches`. Validation takes 64 pairs then.
+            buckets: The most shapes of batches there may be. XLA, which Keras uses where there is a
+                GPU or `compile(jit_compile=True)` says so, compiles each of them once.
             seed: Of the order of the pairs.
             subword_sampling: To split the texts into other subwords in every epoch: the `alpha` of
                 `SubwordTokenizer.sample`, such as 0.2. Validation and translation go on with the
-                best subwords.
+                best subwords. Not of `EncodedFiles`, whose subwords are fixed.
             callbacks: Further Keras callbacks.
             log_dir: Where TensorBoard logs go: losses and metrics, the learning rate, norms of the
                 gradients, subwords a second (source and target), the settings with what they came
@@ -154,7 +161,9 @@ class Translator:
             sample_pairs: Pairs whose translations are shown after every epoch.
             checkpoint_dir: Where the training's state is kept. If it holds a checkpoint, training
                 resumes from it, at the same batch, and so do `callbacks` (`TrainingCheckpoint` says
-                which). A training that one of them ended is over. Ctrl-C saves one.
+                which). A training that one of them ended is over. Ctrl-C saves one. The pairs, the
+                sizes of batches, `buckets`, `seed` and `subword_sampling` must be those that it was
+                begun with; optimizer, loss and dropout may be others, and are heeded from there on.
             checkpoint_freq: Batches between two checkpoints, or `"epoch"`.
             checkpoint_keep: How many of the newest stay, for
                 `keras_luong.training.average_checkpoints`.
@@ -164,20 +173,32 @@ class Translator:
             What `keras.Model.fit` returns.
 
         Raises:
-            ValueError: If no pair is left, for a model that is quantized, and for subwords that
-                cannot be drawn.
+            ValueError: If no pair is left, for a model that is quantized, for subwords that cannot
+                be drawn, for `EncodedFiles` of other tokenizers or with sentences that are too
+                long, and for a checkpoint of another training.
         """
         if self.model.is_quantized:
             raise ValueError(
                 "A quantized model cannot be trained: its integers have no gradient. Train it "
                 "before `quantize`, or load it as it was saved then."
             )
-        encoded = self._encode(train_pairs, subword_sampling)
-        batches = TrainingBatches(encoded, batch_size, buckets=buckets, seed=seed)
+        if batch_size is None and batch_tokens is None:
+            batch_size = _BATCH_SIZE
+        if not isinstance(train_pairs, EncodedFiles):
+            train_pairs = list(train_pairs)  # read twice, and a generator would be empty then
+        batches = TrainingBatches(
+            self._encode(train_pairs)
+            if subword_sampling is None
+            else drawn_subwords(train_pairs, *self._rules, subword_sampling),
+            batch_size,
+            batch_tokens=batch_tokens,
+            buckets=buckets,
+            seed=seed,
+        )
         validation = None
         if validation_data is not None:
             encoded = self._encode(validation_data)
-            validation = evaluation_batches(encoded, batch_size, buckets=buckets)
+            validation = evaluation_batches(encoded, batch_size or _BATCH_SIZE, buckets=buckets)
         if not self.model.compiled:
             with strategy_scope(self.model):
                 self.model.compile(
@@ -185,18 +206,30 @@ class Translator:
                     loss=MaskedCrossentropy(label_smoothing=0.1),
                     metrics=[TokenAccuracy()],
                 )
+        settings = {
+            "batch_size": batch_size,
+            "batch_tokens": batch_tokens,
+            "buckets": buckets,
+            "seed": seed,
+            "subword_sampling": subword_sampling,
+        }
         callbacks = list(callbacks)
         if log_dir is not None:
             callbacks += logging_callbacks(
                 log_dir,
                 self.model,
                 words_per_epoch=batches.words_per_epoch,
-                settings={"batch_size": batch_size, "epochs": epochs, "seed": seed},
+                settings={**settings, "epochs": epochs},
                 align=self.align,
                 alignment_texts=alignment_texts,
                 translate=self.translate,
                 sample_pairs=sample_pairs,
             )
+        data = (
+            train_pairs.files
+            if isinstance(train_pairs, EncodedFiles)
+            else fingerprint_of(train_pairs)
+        )
         position = Position()
         if checkpoint_dir is not None:
             checkpoint = TrainingCheckpoint(
@@ -205,6 +238,7 @@ class Translator:
                 save_freq=checkpoint_freq,
                 keep=checkpoint_keep,
                 callbacks=callbacks,
+                settings={**settings, **data},
             )
             position = checkpoint.restore(self.model)
             callbacks.append(checkpoint)
@@ -214,7 +248,6 @@ class Translator:
                 checkpoint_dir,
                 position.epoch,
             )
-        data = hashes(train_pairs)
         if data not in self.training_data:
             self.training_data.append(data)
         return self.model.fit(
@@ -412,7 +445,7 @@ class Translator:
 
     def shortlist(
         self,
-        pairs: Pairs,
+        pairs: Sequence[Pair],
         *,
         per_word: int = 20,
         num_frequent: int = 500,
@@ -579,23 +612,13 @@ class Translator:
     def _source_limit(self) -> int:
         return source_limit(self.model, self.max_length)
 
-    def _encode(self, pairs: Pairs, subword_sampling: float | None = None) -> Any:
-        tokenizers, limit = (self.source_tokenizer, self.target_tokenizer), self._source_limit
-        encoded: Any
-        if subword_sampling is None:
-            encoded = encode_pairs(pairs, *tokenizers, max_length=limit)
-        else:
-            encoded = sample_pairs(pairs, *tokenizers, alpha=subword_sampling, max_length=limit)
-        if any(encoded.dropped.values()):
-            _LOGGER.warning(
-                "Of %d pairs %d are left out: %d with an empty side, %d of more than %d subwords.",
-                len(pairs),
-                sum(encoded.dropped.values()),
-                encoded.dropped["empty"],
-                encoded.dropped["too_long"],
-                self._source_limit,
-            )
-        return encoded
+    @property
+    def _rules(self) -> tuple[tuple[SubwordTokenizer, SubwordTokenizer], int]:
+        """How texts become ids that the model can learn from: by which tokenizers, how many."""
+        return (self.source_tokenizer, self.target_tokenizer), self._source_limit
+
+    def _encode(self, pairs: Iterable[Pair] | EncodedFiles) -> EncodedPairs | EncodedFiles:
+        return best_subwords(pairs, *self._rules)
 
     def _asked(
         self, search: Search, count: int, prefixes: Any, constraints: Any, seed: Any

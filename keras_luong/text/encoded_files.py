@@ -1,5 +1,6 @@
 """Pairs of two files of any size as ids on the disk, made once."""
 
+import contextlib
 import dataclasses
 import hashlib
 import itertools
@@ -12,6 +13,8 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from keras_luong.folders import whole_folder
+from keras_luong.text.filters import PairFilter
+from keras_luong.text.fingerprint import Fingerprint
 from keras_luong.text.pairs import encode_some, stream_pairs
 from keras_luong.text.subword_tokenizer import SubwordTokenizer
 
@@ -21,6 +24,8 @@ Pair = tuple[str, str]
 _CHUNK = 65_536
 _SIDES = ("source", "target")
 _FACTS = "facts.json"
+# Of the folder; another number makes those before it strangers.
+_FORMAT = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,12 +37,17 @@ class EncodedFiles:
     Attributes:
         source: The source sides.
         target: The target sides.
-        dropped: How many pairs were left out, by reason.
+        dropped: How many pairs were left out, by reason; those of a `PairFilter` too, each reason
+            with `"filter."` before it.
+        tokenizers: SHA-256 of the tokenizers' models, that of the source first.
+        files: What the two files hold, as `Translator.training_data` has it.
     """
 
     source: "IdFile"
     target: "IdFile"
     dropped: dict[str, int]
+    tokenizers: list[str]
+    files: dict[str, Any]
 
     def __len__(self) -> int:
         return len(self.source)
@@ -89,8 +99,8 @@ def encode_files(
         target_tokenizer: Tokenizer of the target texts; may be the same.
         folder: Where the ids are kept. It appears complete or not at all.
         max_length: The most tokens that either side may have, the end not counted.
-        pair_filter: Such as a `PairFilter`: what it leaves out is not counted here. When the
-            folder is there already it is not called.
+        pair_filter: A `PairFilter`, or a function of pairs, told apart by its name alone: after a
+            change to it remove the folder. When the folder is there already it is not called.
 
     Returns:
         The pairs that have at least 1 and at most `max_length` tokens on both sides, in the order
@@ -107,13 +117,37 @@ def encode_files(
     )
     if folder.exists():
         return _opened(folder, facts)
-    pairs: Iterable[Pair] = stream_pairs(source_path, target_path)
-    pairs = pair_filter(pairs) if pair_filter else pairs
-    with whole_folder(folder) as unfinished:
-        dropped = _write(pairs, (source_tokenizer, target_tokenizer), unfinished, max_length)
-        text = json.dumps({**facts, "dropped": dropped}, indent=2)
-        (unfinished / _FACTS).write_text(text, encoding="utf-8")
+    # Of processes that train together the first to be done writes, and all read.
+    with contextlib.suppress(FileExistsError), whole_folder(folder) as unfinished:
+        fingerprint = Fingerprint()
+        pairs = fingerprint.of(stream_pairs(source_path, target_path))
+        counted = _Counted(pair_filter)
+        dropped = _write(
+            counted(pairs), (source_tokenizer, target_tokenizer), unfinished, max_length
+        )
+        dropped |= counted.dropped()
+        found = {**facts, "dropped": dropped, "fingerprint": fingerprint.facts()}
+        (unfinished / _FACTS).write_text(json.dumps(found, indent=2), encoding="utf-8")
     return _opened(folder, facts)
+
+
+class _Counted:
+    """A filter, or none, and what it has left out here: it may have been used before."""
+
+    def __init__(self, pair_filter: Callable[[Iterable[Pair]], Iterator[Pair]] | None) -> None:
+        self._filter = pair_filter
+        self._before = self._counts()
+
+    def __call__(self, pairs: Iterator[Pair]) -> Iterator[Pair]:
+        return self._filter(pairs) if self._filter else pairs
+
+    def dropped(self) -> dict[str, int]:
+        """By reason, as `EncodedFiles.dropped` has them."""
+        counts = self._counts().items()
+        return {f"filter.{reason}": count - self._before[reason] for reason, count in counts}
+
+    def _counts(self) -> dict[str, int]:
+        return dict(self._filter.dropped) if isinstance(self._filter, PairFilter) else {}
 
 
 def _facts(
@@ -126,13 +160,23 @@ def _facts(
 ) -> dict[str, Any]:
     """What the ids depend on."""
     files = [os.stat(path) for path in (source_path, target_path)]
-    tokenizers = (source_tokenizer.model, target_tokenizer.model)
     return {
+        "format": _FORMAT,
         "files": [[file.st_size, file.st_mtime_ns] for file in files],
-        "tokenizers": [hashlib.sha256(model).hexdigest() for model in tokenizers],
+        "tokenizers": model_hashes(source_tokenizer, target_tokenizer),
         "max_length": max_length,
-        "pair_filter": repr(pair_filter),
+        "pair_filter": _name(pair_filter),
     }
+
+
+def model_hashes(*tokenizers: SubwordTokenizer) -> list[str]:
+    """SHA-256 of the models of tokenizers."""
+    return [hashlib.sha256(one.model).hexdigest() for one in tokenizers]
+
+
+def _name(pair_filter: Any) -> str:
+    """What tells one filter from another in every process: the `repr` of a function does not."""
+    return getattr(pair_filter, "__qualname__", None) or repr(pair_filter)
 
 
 def _opened(folder: Path, facts: dict[str, Any]) -> EncodedFiles:
@@ -147,7 +191,7 @@ def _opened(folder: Path, facts: dict[str, Any]) -> EncodedFiles:
             "the folder, or name another."
         )
     source, target = (IdFile(folder, side) for side in _SIDES)
-    return EncodedFiles(source, target, found["dropped"])
+    return EncodedFiles(source, target, found["dropped"], found["tokenizers"], found["fingerprint"])
 
 
 def _write(

@@ -40,7 +40,8 @@ def remind(callbacks: Iterable[keras.callbacks.Callback], memory: Sequence[dict[
             continue
         attributes = left.pop(place)["attributes"]
         for name in _remembered(callback):
-            setattr(callback, name, attributes[name])
+            if name in attributes:  # not one that it has learnt to remember since
+                setattr(callback, name, attributes[name])
 
 
 def _place(memory: list[dict[str, Any]], name: str) -> int | None:

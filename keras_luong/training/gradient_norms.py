@@ -1,6 +1,6 @@
 """How large the gradients of a training are."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -64,13 +64,7 @@ class GradientNorms(keras.callbacks.Callback):
         # That of a loss-scaling optimizer gets gradients which are still scaled.
         optimizer = self.model.optimizer
         self._optimizer = getattr(optimizer, "inner_optimizer", optimizer)
-        apply = self._optimizer.apply
-
-        def measured(grads: Sequence[Tensor], trainable_variables: Any = None) -> None:
-            self._add(grads)
-            apply(grads, trainable_variables)
-
-        self._optimizer.apply = measured
+        self._optimizer.apply = _Measured(self._optimizer.apply, self._add)
         self.model.make_train_function(force=True)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -93,12 +87,12 @@ class GradientNorms(keras.callbacks.Callback):
             self.model.make_train_function(force=True)
 
     def _check(self) -> None:
-        backend = keras.backend.backend()
-        if backend != "tensorflow":
-            raise RuntimeError(f"GradientNorms needs the TensorFlow backend. Received: {backend}")
-        replicas = self.model.distribute_strategy.num_replicas_in_sync
-        if replicas > 1:
-            raise RuntimeError(f"GradientNorms needs a single replica. Received: {replicas}")
+        if not can_measure_gradients(self.model):
+            strategy = getattr(self.model, "distribute_strategy", None)
+            raise RuntimeError(
+                "GradientNorms needs the TensorFlow backend and a single replica. Received: "
+                f"{keras.backend.backend()}, {strategy}"
+            )
 
     def _add(self, grads: Sequence[Tensor]) -> None:
         norm = _global_norm(grads)
@@ -107,6 +101,26 @@ class GradientNorms(keras.callbacks.Callback):
         is_larger = ops.logical_or(ops.isnan(norm), norm > self._largest)
         self._largest.assign(ops.where(is_larger, norm, self._largest))
         self._steps.assign_add(1)
+
+
+class _Measured:
+    """The `apply` of an optimizer, which shows the gradients to a function first."""
+
+    def __init__(self, apply: Callable[..., None], show: Callable[[Sequence[Tensor]], None]):
+        # A `fit` that Ctrl-C has ended never came to `on_train_end`, and left its own.
+        self.apply: Callable[..., None] = apply.apply if isinstance(apply, _Measured) else apply
+        self.show = show
+
+    def __call__(self, grads: Sequence[Tensor], trainable_variables: Any = None) -> None:
+        self.show(grads)
+        self.apply(grads, trainable_variables)
+
+
+def can_measure_gradients(model: keras.Model) -> bool:
+    """Whether a callback sees the gradients that train: on TensorFlow, of a single replica."""
+    if keras.backend.backend() != "tensorflow":
+        return False
+    return model.distribute_strategy.num_replicas_in_sync == 1
 
 
 def _global_norm(grads: Sequence[Tensor]) -> Tensor:

@@ -1,7 +1,7 @@
 """Stop a training at any step and go on later as if nothing had happened."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -77,6 +77,8 @@ class TrainingCheckpoint(keras.callbacks.Callback):
             training is always saved.
         keep: How many of the newest checkpoints stay; `restore` reads the newest.
         callbacks: The other callbacks of the same `fit`, whose memory belongs to the training.
+        settings: What else must be the same when the training is resumed, by name: numbers, strings
+            and `None`, such as the seed of the batches.
 
     Example:
 
@@ -114,6 +116,7 @@ class TrainingCheckpoint(keras.callbacks.Callback):
         save_freq: int | str = "epoch",
         keep: int = 1,
         callbacks: Iterable[keras.callbacks.Callback] = (),
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         if steps_per_epoch < 1:
@@ -132,6 +135,7 @@ class TrainingCheckpoint(keras.callbacks.Callback):
         self.save_freq = save_freq
         self.keep = keep
         self.callbacks = tuple(callbacks)
+        self.settings = {**(settings or {}), "steps_per_epoch": steps_per_epoch}
         self._memory: list[dict[str, Any]] = []
         self._restored: Position | None = None
         self._epoch = 0
@@ -152,8 +156,8 @@ class TrainingCheckpoint(keras.callbacks.Callback):
             of a training where there is no checkpoint.
 
         Raises:
-            ValueError: If the checkpoint is of another model, another optimizer or another
-                `steps_per_epoch`.
+            ValueError: If the checkpoint is of another model or optimizer, or was written with
+                other `settings` or another `steps_per_epoch`.
         """
         self._restored = Position()
         folders = complete_checkpoints(self.directory)
@@ -163,19 +167,27 @@ class TrainingCheckpoint(keras.callbacks.Callback):
 
     def _load(self, folder: Path, model: keras.Model) -> Position:
         note = read_note(folder)
-        self._check_steps(folder, note)
+        self._check_settings(folder, note)
         for variable, value in stored_state(folder, model):
             variable.assign(value)
         self._memory = note.get("callbacks", [])  # Older checkpoints have none.
         epoch, step_in_epoch = divmod(note["step"], self.steps_per_epoch)
         return Position(epoch, step_in_epoch, note["step"], note.get("stopped", False))
 
-    def _check_steps(self, folder: Path, note: dict[str, Any]) -> None:
-        if note["steps_per_epoch"] != self.steps_per_epoch:
+    def _check_settings(self, folder: Path, note: dict[str, Any]) -> None:
+        # Older checkpoints have the steps alone.
+        saved = {"steps_per_epoch": note["steps_per_epoch"], **note.get("settings", {})}
+        other = [
+            name for name in saved.keys() & self.settings if saved[name] != self.settings[name]
+        ]
+        if other:
+            there, here = (
+                ", ".join(f"{name}={values[name]!r}" for name in sorted(other))
+                for values in (saved, self.settings)
+            )
             raise ValueError(
-                f"The checkpoint {folder} was written with steps_per_epoch="
-                f"{note['steps_per_epoch']} and can only be resumed with it. "
-                f"Received: steps_per_epoch={self.steps_per_epoch}"
+                f"The checkpoint {folder} was written with {there} and can only be resumed with "
+                f"that. Name another directory for another training. Received: {here}"
             )
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
@@ -286,6 +298,7 @@ class TrainingCheckpoint(keras.callbacks.Callback):
             "step": self._global_step,
             "epoch": self._epoch,
             "steps_per_epoch": self.steps_per_epoch,
+            "settings": self.settings,
             "stopped": stopped,
             "callbacks": memory_of(self.callbacks),
         }

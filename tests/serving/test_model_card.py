@@ -1,12 +1,11 @@
-"""The card of an export, and the hashes of parallel text."""
+"""The card of an export."""
 
-import hashlib
 import json
 
 import pytest
 import tensorflow as tf
 
-from keras_luong.serving.model_card import hashes, model_card
+from keras_luong.serving.model_card import model_card
 
 TEXT = tf.TensorSpec([None], tf.string, name="text")
 IDS = tf.TensorSpec([None, None], tf.int32, name="ids")
@@ -48,16 +47,3 @@ def test_without_scores_there_are_none(functions):
 def test_scores_are_finite_numbers(functions, score):
     with pytest.raises(ValueError, match="finite numbers by name. Received 'BLEU'"):
         model_card(functions, {"BLEU": score})
-
-
-def test_hashes_are_those_of_the_files(tmp_path):
-    pairs = [("ein Hund", "a dog"), ("", "nothing"), ("läuft", "runs")]
-    (tmp_path / "de").write_text("ein Hund\n\nläuft\n", encoding="utf-8")
-    (tmp_path / "en").write_text("a dog\nnothing\nruns\n", encoding="utf-8")
-    of_files = [hashlib.sha256((tmp_path / n).read_bytes()).hexdigest() for n in ("de", "en")]
-    assert list(hashes(iter(pairs)).values()) == [3, *of_files]
-    assert hashes([]) == {
-        "pairs": 0,
-        "source_sha256": hashlib.sha256(b"").hexdigest(),
-        "target_sha256": hashlib.sha256(b"").hexdigest(),
-    }
