@@ -11,8 +11,6 @@ With `--both-ways-epochs` the model first learns to translate in both directions
 both sides of the training text, and goes on with the direction that is wanted: on the pairs, on its
 translations of the sources, and on the targets with its translations of them as sources. Of 29,000
 pairs it pays in two hours on two cores, and does not in one (benchmarks/RESULTS.md).
-With `--one-way-epochs` it first learns the direction that is wanted, and goes on with the pairs and
-its translations of the sources.
 Sources: Ding, Wu and Tao 2021 (https://arxiv.org/abs/2109.07780) for the two directions; Nguyen,
 Joty, Wu and Aw 2020 (https://arxiv.org/abs/1911.01986) for the translations.
 """
@@ -97,12 +95,6 @@ def arguments() -> argparse.Namespace:
         default=0,
         help="before those, on both directions; each of --epochs is then three times as long",
     )
-    parser.add_argument(
-        "--one-way-epochs",
-        type=int,
-        default=0,
-        help="before those, on the pairs alone; each of --epochs is then twice as long",
-    )
     parser.add_argument("--max-length", type=int, default=80, help="subwords (%(default)s)")
     parser.add_argument("--beam", type=int, default=5, help="of what is scored (%(default)s)")
     parser.add_argument(
@@ -117,12 +109,8 @@ def arguments() -> argparse.Namespace:
         help="compile the training step with XLA, once a shape (default: where there is a GPU)",
     )
     options = parser.parse_args()
-    first = options.both_ways_epochs, options.one_way_epochs
-    if min(first) < 0 or all(first):
-        parser.error(
-            "--both-ways-epochs and --one-way-epochs must be at least 0, and one of them 0. "
-            "Received: {} and {}".format(*first)
-        )
+    if options.both_ways_epochs < 0:
+        parser.error(f"--both-ways-epochs must be at least 0. Received: {options.both_ways_epochs}")
     if options.work is None:
         options.work = Path("work", *(options.out.parts[-2:] if options.out else ("translate",)))
     return options
@@ -218,18 +206,15 @@ def fit(
 def with_own_translations(
     translator: Translator, options: argparse.Namespace, train: Pairs, search: BeamSearch
 ) -> Pairs:
-    """Learns one direction or both; returns the pairs, and sides of them beside translations."""
-    both = bool(options.both_ways_epochs)
-    work = options.work / ("both-ways" if both else "one-way")
+    """Learns both directions; returns the pairs, and each of their sides beside its translation."""
+    work = options.work / "both-ways"
     sources, targets = map(list, zip(*train, strict=True))
-    learnt = [*train, *zip(targets, sources, strict=True)] if both else train
+    both = [*train, *zip(targets, sources, strict=True)]
     # One that is over, is over: this restores its weights.
-    fit(translator, options, work, options.both_ways_epochs or options.one_way_epochs, learnt)
-    read = sources + targets if both else sources
-    texts = kept_translations(translator, work / "translations.json", read, search)
-    own = [*zip(sources, texts[: len(train)], strict=True)]
-    if both:
-        own += zip(texts[len(train) :], targets, strict=True)
+    fit(translator, options, work, options.both_ways_epochs, both)
+    texts = kept_translations(translator, work / "translations.json", sources + targets, search)
+    of_sources, of_targets = texts[: len(train)], texts[len(train) :]
+    own = [*zip(sources, of_sources, strict=True), *zip(of_targets, targets, strict=True)]
     # `Translator.fit` leaves out pairs with an empty side, and the schedule must not count them.
     return [*train, *(pair for pair in own if all(text.strip() for text in pair))]
 
@@ -280,7 +265,7 @@ def main() -> None:
     translator = Translator(model, tokenizer, tokenizer, max_length=options.max_length)
     start = time.perf_counter()
     learnt = train
-    if options.both_ways_epochs or options.one_way_epochs:
+    if options.both_ways_epochs:
         learnt = with_own_translations(translator, options, train, search)
     start_of_last = time.perf_counter()
     history = fit(
@@ -296,7 +281,7 @@ def main() -> None:
     end = time.perf_counter()
     tokens = sum(map(len, tokenizer.tokenize([target for _, target in learnt]).to_list()))
     report = {
-        "minutes of training": round((end - start) / 60, 1),
+        "minutes of training since this start": round((end - start) / 60, 1),
         "target tokens a second": round(tokens * len(history.epoch) / (end - start_of_last)),
         "peak memory in MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
     }

@@ -28,6 +28,7 @@ class Rates(NamedTuple):
     word_dropout: float
 
 
+@keras.saving.register_keras_serializable(package="keras_luong")
 class DecoderWithScores(keras.layers.Layer):
     """A decoder that puts out its scores: a layer of its own for a second functional model.
 
@@ -41,6 +42,14 @@ class DecoderWithScores(keras.layers.Layer):
         super().__init__(dtype=decoder.dtype_policy)
         self.decoder = decoder
         self.built = True
+
+    def get_config(self) -> dict[str, Any]:
+        """The decoder; name and dtype are made of it."""
+        return {"decoder": keras.saving.serialize_keras_object(self.decoder)}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "DecoderWithScores":
+        return cls(keras.saving.deserialize_keras_object(config["decoder"]))
 
     def call(
         self,

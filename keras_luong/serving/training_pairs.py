@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from keras_luong.text import (
     sample_pairs,
 )
 from keras_luong.text.encoded_files import model_hashes
+from keras_luong.text.fingerprint import fingerprint_of
 
 Pair = tuple[str, str]
 Tokenizers = tuple[SubwordTokenizer, SubwordTokenizer]
@@ -42,10 +44,15 @@ def best_subwords(
     return encoded
 
 
-def drawn_subwords(
-    pairs: Iterable[Pair] | EncodedFiles, tokenizers: Tokenizers, limit: int, alpha: float
-) -> SampledPairs:
-    """The pairs in subwords that are drawn anew in every epoch; arguments as of `best_subwords`."""
+def training_subwords(
+    pairs: Iterable[Pair] | EncodedFiles, tokenizers: Tokenizers, limit: int, alpha: float | None
+) -> EncodedPairs | EncodedFiles | SampledPairs:
+    """The pairs in subwords that are drawn anew in every epoch, or without `alpha` in their best.
+
+    The other arguments are those of `best_subwords`.
+    """
+    if alpha is None:
+        return best_subwords(pairs, tokenizers, limit)
     if isinstance(pairs, EncodedFiles):
         raise ValueError(
             "The subwords of `EncodedFiles` are fixed; those of pairs of texts can be drawn. "
@@ -54,6 +61,11 @@ def drawn_subwords(
     sampled = sample_pairs(pairs, *tokenizers, alpha=alpha, max_length=limit)
     _tell(sampled.dropped, len(sampled.best), limit)
     return sampled
+
+
+def facts_of(pairs: Iterable[Pair] | EncodedFiles) -> dict[str, Any]:
+    """What pairs they are, as `Translator.training_data` has it."""
+    return pairs.files if isinstance(pairs, EncodedFiles) else fingerprint_of(pairs)
 
 
 def _tell(dropped: dict[str, int], kept: int, limit: int) -> None:

@@ -4,6 +4,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from keras_luong.training import Alignment
+
 
 class Translation(NamedTuple):
     """One translated text, with what it was made of.
@@ -25,6 +27,11 @@ class Translation(NamedTuple):
     attention_scores: Any
     log_prob: float
 
+    @property
+    def alignment(self) -> Alignment:
+        """Tokens and scores alone, for `draw_alignment` and `word_links`."""
+        return Alignment(self.source_tokens, self.target_tokens, self.attention_scores)
+
 
 class ScoredTranslation(NamedTuple):
     """How probable the model finds a translation that it was given.
@@ -42,6 +49,11 @@ class ScoredTranslation(NamedTuple):
     source_tokens: list[str]
     target_tokens: list[str]
     attention_scores: Any
+
+    @property
+    def alignment(self) -> Alignment:
+        """Tokens and scores alone, for `draw_alignment` and `word_links`."""
+        return Alignment(self.source_tokens, self.target_tokens, self.attention_scores)
 
 
 def rows_of(outputs: dict[str, Any]) -> list[dict[str, Any]]:

@@ -30,7 +30,7 @@ from keras_luong.serving.text_graph import (
     write_scores,
 )
 from keras_luong.serving.training_logs import logging_callbacks
-from keras_luong.serving.training_pairs import best_subwords, drawn_subwords
+from keras_luong.serving.training_pairs import best_subwords, facts_of, training_subwords
 from keras_luong.serving.translation import (
     ScoredTranslation,
     Translation,
@@ -41,12 +41,10 @@ from keras_luong.serving.translation import (
 from keras_luong.serving.unknown_words import UnknownWords
 from keras_luong.text import (
     EncodedFiles,
-    EncodedPairs,
     SubwordTokenizer,
     TrainingBatches,
     evaluation_batches,
 )
-from keras_luong.text.fingerprint import fingerprint_of
 from keras_luong.training import (
     Alignment,
     MaskedCrossentropy,
@@ -186,19 +184,22 @@ class Translator:
             batch_size = _BATCH_SIZE
         if not isinstance(train_pairs, EncodedFiles):
             train_pairs = list(train_pairs)  # read twice, and a generator would be empty then
-        batches = TrainingBatches(
-            self._encode(train_pairs)
-            if subword_sampling is None
-            else drawn_subwords(train_pairs, *self._rules, subword_sampling),
-            batch_size,
-            batch_tokens=batch_tokens,
-            buckets=buckets,
-            seed=seed,
-        )
+        order: dict[str, Any] = {
+            "batch_size": batch_size,
+            "batch_tokens": batch_tokens,
+            "buckets": buckets,
+            "seed": seed,
+        }
+        settings = {**order, "subword_sampling": subword_sampling}
+        encoded = training_subwords(train_pairs, *self._rules, subword_sampling)
+        batches = TrainingBatches(encoded, **order)
         validation = None
         if validation_data is not None:
-            encoded = self._encode(validation_data)
-            validation = evaluation_batches(encoded, batch_size or _BATCH_SIZE, buckets=buckets)
+            validation = evaluation_batches(
+                best_subwords(validation_data, *self._rules),
+                batch_size or _BATCH_SIZE,
+                buckets=buckets,
+            )
         if not self.model.compiled:
             with strategy_scope(self.model):
                 self.model.compile(
@@ -206,13 +207,6 @@ class Translator:
                     loss=MaskedCrossentropy(label_smoothing=0.1),
                     metrics=[TokenAccuracy()],
                 )
-        settings = {
-            "batch_size": batch_size,
-            "batch_tokens": batch_tokens,
-            "buckets": buckets,
-            "seed": seed,
-            "subword_sampling": subword_sampling,
-        }
         callbacks = list(callbacks)
         if log_dir is not None:
             callbacks += logging_callbacks(
@@ -225,11 +219,7 @@ class Translator:
                 translate=self.translate,
                 sample_pairs=sample_pairs,
             )
-        data = (
-            train_pairs.files
-            if isinstance(train_pairs, EncodedFiles)
-            else fingerprint_of(train_pairs)
-        )
+        data = facts_of(train_pairs)
         position = Position()
         if checkpoint_dir is not None:
             checkpoint = TrainingCheckpoint(
@@ -470,7 +460,7 @@ class Translator:
         Raises:
             ValueError: If no pair is left.
         """
-        batches = evaluation_batches(self._encode(pairs), batch_size)
+        batches = evaluation_batches(best_subwords(pairs, *self._rules), batch_size)
 
         def alignments() -> Iterator[tuple[Any, Any, Any]]:
             for (source, target_in), target_out in batches.as_numpy_iterator():
@@ -488,10 +478,7 @@ class Translator:
 
     def align(self, texts: Sequence[str]) -> list[Alignment]:
         """Translates texts and returns their alignments, for `draw_alignment`."""
-        return [
-            Alignment(one.source_tokens, one.target_tokens, one.attention_scores)
-            for one in self.explain(texts)
-        ]
+        return [one.alignment for one in self.explain(texts)]
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Saves the model (with its optimizer) and the tokenizers into a new folder.
@@ -616,9 +603,6 @@ class Translator:
     def _rules(self) -> tuple[tuple[SubwordTokenizer, SubwordTokenizer], int]:
         """How texts become ids that the model can learn from: by which tokenizers, how many."""
         return (self.source_tokenizer, self.target_tokenizer), self._source_limit
-
-    def _encode(self, pairs: Iterable[Pair] | EncodedFiles) -> EncodedPairs | EncodedFiles:
-        return best_subwords(pairs, *self._rules)
 
     def _asked(
         self, search: Search, count: int, prefixes: Any, constraints: Any, seed: Any

@@ -89,7 +89,8 @@ class SubwordTokenizer(tf.Module):
         """Trains a vocabulary. The same texts and arguments always give the same one.
 
         Args:
-            texts: Strings. Of more than 2,000,000, evenly spaced ones are used.
+            texts: Strings, which may come from a stream: of more than 2,000,000 every second is
+                used, or every fourth, eighth, and so on, and no more than that are in memory.
             vocabulary_size: Number of ids, the four special ones included.
             model_type: `"unigram"`, `"bpe"` (byte pair encoding), or `"char"` for one id a
                 character.
@@ -364,19 +365,30 @@ def _training_sentences(texts: Iterable[str]) -> list[bytes]:
     """Collects what to train on, as `tokenize` will see it."""
     if isinstance(texts, str | bytes):
         raise TypeError(f"`texts` must be many strings. Received: one {type(texts).__name__}")
-    texts = list(texts)
-    for i, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise TypeError(f"`texts[{i}]` must be a str. Received: {text!r}")
-    texts = texts[:: -(-len(texts) // MAX_TRAINING_TEXTS) or 1]
+    kept, count = _evenly_spaced(texts)
     with tf.device("CPU:0"):
-        sentences = [text.strip() for text in _clean(tf.constant(texts, tf.string)).numpy()]
+        sentences = [text.strip() for text in _clean(tf.constant(kept, tf.string)).numpy()]
     sentences = [sentence for sentence in sentences if sentence]
     if not sentences:
         raise ValueError(
-            f"There is no text to train a vocabulary on. Received: {len(texts)} texts, all empty"
+            f"There is no text to train a vocabulary on. Received: {count} texts, all empty"
         )
     return sentences
+
+
+def _evenly_spaced(texts: Iterable[str]) -> tuple[list[str], int]:
+    """Texts as far apart as need be for no more to be in memory than are used; how many came."""
+    kept: list[str] = []
+    step, count = 1, 0
+    for text in texts:
+        if not isinstance(text, str):
+            raise TypeError(f"`texts[{count}]` must be a str. Received: {text!r}")
+        if count % step == 0:
+            kept.append(text)
+        if len(kept) > MAX_TRAINING_TEXTS:
+            kept, step = kept[::2], 2 * step
+        count += 1
+    return kept, count
 
 
 def _training_error(error: RuntimeError, vocabulary_size: int, count: int) -> ValueError:

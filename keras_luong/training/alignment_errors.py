@@ -69,7 +69,8 @@ def word_links(alignment: Alignment) -> Links:
     first word.
 
     Args:
-        alignment: Tokens and scores of one sentence, as `Translator.align` returns them.
+        alignment: Tokens and scores of one sentence: what `Translator.align` returns, or, of given
+            translations, the `alignment` of what `Translator.score` does.
 
     Example:
 

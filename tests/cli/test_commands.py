@@ -71,6 +71,25 @@ def test_a_folder_that_exists_is_not_trained_into(trained, texts, capsys):
     assert "exists and is not overwritten" in capsys.readouterr().err
 
 
+def test_a_vocabulary_for_each_side(texts, tmp_path, capsys):
+    """Two tokenizers, which stay in the work folder; another size is refused there."""
+    out = tmp_path / "en_de"
+    arguments = [*map(str, ("train", texts / "en", texts / "de", "--out", out)), "--separate"]
+    arguments += TRAINS
+    arguments[arguments.index("27")] = "20"
+    assert main(arguments) == 0
+    translator = Translator.load(out)
+    sides = translator.source_tokenizer, translator.target_tokenizer
+    assert [one.vocabulary_size for one in sides] == [20, 20]
+    assert sides[0].model != sides[1].model
+    assert (tmp_path / "en_de.work" / "source.tokenizer").read_bytes() == sides[0].model
+    out.rename(tmp_path / "elsewhere")
+    arguments[arguments.index("20")] = "19"
+    assert main(arguments) == 2
+    assert "with a vocabulary of 20: name another --work" in capsys.readouterr().err
+    assert not out.exists()
+
+
 def test_lines_come_back_in_order(trained, monkeypatch, capsysbinary):
     lines = [b"one two", b"", b"three\r", "ä \u2028 x".encode(), b"\xff four", b"two"] * 7
     given(monkeypatch, b"\n".join(lines))

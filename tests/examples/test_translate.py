@@ -102,7 +102,7 @@ def test_from_plain_files_to_an_export(undisturbed):
     folder, output = undisturbed
     report = json.loads(re.search(r"^\{.*?^\}", output, re.DOTALL | re.MULTILINE)[0])
     assert {name: type(report[name]) for name in report} == {
-        "minutes of training": float,
+        "minutes of training since this start": float,
         "target tokens a second": int,
         "peak memory in MB": int,
         "valid": str,
@@ -211,19 +211,15 @@ def test_what_is_learnt_from_after_both_ways(module, tmp_path):
             "" if text == "B" else f"{text} by {search}" for text in texts
         ],
     )
-    options = argparse.Namespace(work=tmp_path, both_ways_epochs=2, batch_size=2, buckets=1)
-    options.__dict__.update(learning_rate=0.1, no_xla=True, seed=1, subword_sampling=None)
+    options = argparse.Namespace(work=tmp_path, batch_size=2, buckets=1, learning_rate=0.1)
+    options.__dict__.update(xla=None, seed=1, subword_sampling=None)
+    options.both_ways_epochs = 2
     (tmp_path / "both-ways").mkdir()
-    learnt = module.with_own_translations(
-        translator, options, [("a", "A"), ("b", "B")], search="beam"
-    )
+    train = [("a", "A"), ("b", "B")]
+    learnt = module.with_own_translations(translator, options, train, search="beam")
     assert fitted == [[("a", "A"), ("b", "B"), ("A", "a"), ("B", "b")]]
-    assert learnt == [
-        *[("a", "A"), ("b", "B")],
-        *[("a", "a by beam"), ("b", "b by beam")],
-        ("A by beam", "A"),
-    ]
-    with pytest.raises(SystemExit, match="other training files: it has 4 .* there are 1 pairs"):
+    assert learnt == [*train, ("a", "a by beam"), ("b", "b by beam"), ("A by beam", "A")]
+    with pytest.raises(SystemExit, match="other training files: it has 4 .* there are 2 texts"):
         module.with_own_translations(translator, options, [("a", "A")], search="beam")
 
 
@@ -252,6 +248,22 @@ def test_fewer_epochs_than_none_are_refused_before_anything_is_made(main, tmp_pa
         main("--train", "source", "target", "--both-ways-epochs", "-1")
     assert "--both-ways-epochs must be at least 0. Received: -1" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_of_a_training_with_other_options_is_refused(module, tmp_path):
+    """Nothing of the first is lost, and what only scores may be another."""
+    options = argparse.Namespace(work=tmp_path / "work", seed=1, dropout=0.5, beam=5, xla=None)
+    module.check_same_training(options)
+    options.beam, options.xla = 1, True
+    module.check_same_training(options)
+    kept = (options.work / "options.json").read_text()
+    options.seed, options.dropout = 2, 0.3
+    message = (
+        r"work is of a training with seed=1, dropout=0.5: name another .*: seed=2, dropout=0.3"
+    )
+    with pytest.raises(ValueError, match=message):
+        module.check_same_training(options)
+    assert (options.work / "options.json").read_text() == kept
 
 
 @pytest.mark.parametrize(

@@ -156,6 +156,7 @@ def test_hyperparameters(board, trained):
     (group,) = answer["sessionGroups"]
     assert group["hparams"] == {
         "batch_size": 2,
+        "buckets": 1,
         "epochs": EPOCHS,
         "seed": 5,
         "vocabulary_size": 16,
@@ -167,10 +168,13 @@ def test_hyperparameters(board, trained):
         "attention": "LuongAttention",
         "score_mode": "dot",
         "window": "global",
+        "tie_embeddings": True,
         "dropout": 0.25,
         "word_dropout": 0.0,
         "consistency": 0.0,
+        "label_smoothing": 0.0,
         "optimizer": "Adam",
+        "global_clipnorm": 1.0,
         "schedule": "CosineDecay",
         "schedule.initial_learning_rate": PEAK,
         "schedule.decay_steps": 10,
@@ -188,6 +192,18 @@ def test_a_plain_learning_rate_is_one_number():
     model.compile(keras.optimizers.SGD(0.5))
     settings = model_settings(model)
     assert (settings["optimizer"], settings["learning_rate"]) == ("SGD", 0.5)
+
+
+@keras.saving.register_keras_serializable(package="tests")
+def falling_rate():
+    return 0.25
+
+
+def test_a_learning_rate_that_is_a_function_is_its_name():
+    model = luong_seq2seq(9, 9, units=4)
+    model.compile(keras.optimizers.SGD(falling_rate, gradient_accumulation_steps=2))
+    settings = model_settings(model)
+    assert (settings["schedule"], settings["gradient_accumulation_steps"]) == ("function", 2)
 
 
 def test_values_that_no_table_can_hold(tmp_path):

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import logging
 import os
@@ -20,8 +21,8 @@ from keras_luong import (
     luong_seq2seq,
 )
 from keras_luong.ids import END_ID, UNKNOWN_ID
-from keras_luong.text import encode_pairs
-from keras_luong.training import TokenAccuracy
+from keras_luong.text import encode_files, encode_pairs
+from keras_luong.training import TextScores, TokenAccuracy
 
 PAIRS = [
     ("one", "eins"),
@@ -616,6 +617,91 @@ def test_checkpoints_come_as_often_as_told(tokenizer, tmp_path):
     )
     assert seen == [[], [], ["2"]]
     assert sorted(path.name.split("-")[-1] for path in tmp_path.iterdir()) == ["2", "3"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"seed": 6}, "seed=5 and can only.* Received: seed=6"),
+        ({"buckets": 2}, "buckets=1 and can only.* Received: buckets=2"),
+        ({"train_pairs": PAIRS[::-1]}, "source_sha256=.*target_sha256="),
+    ],
+)
+def test_a_checkpoint_of_another_training_is_refused_and_stays(
+    tokenizer, tmp_path, changed, message
+):
+    arguments = {"epochs": 1, "batch_size": 6, "buckets": 1, "seed": 5, "verbose": 0}
+    arguments |= {"train_pairs": PAIRS, "checkpoint_dir": tmp_path}
+    eager(make(tokenizer)).fit(**arguments)
+    (before,) = tmp_path.iterdir()
+    with pytest.raises(ValueError, match=f"was written with .*{message}"):
+        eager(make(tokenizer)).fit(**{**arguments, "epochs": 2, **changed})
+    assert list(tmp_path.iterdir()) == [before]
+
+
+@pytest.fixture
+def files(tmp_path):
+    """The pairs in two files."""
+    paths = tmp_path / "train.en", tmp_path / "train.de"
+    for path, side in zip(paths, zip(*PAIRS, strict=True), strict=True):
+        path.write_text("".join(f"{text}\n" for text in side))
+    return paths
+
+
+@pytest.mark.parametrize("size", [{"batch_size": 2}, {"batch_tokens": 8}, {}])
+def test_files_a_list_and_a_generator_train_the_same(tokenizer, files, tmp_path, size):
+    encoded = encode_files(*files, tokenizer, tokenizer, tmp_path / "ids", max_length=MAX_LENGTH)
+    trained = []
+    for pairs, valid in ((PAIRS, PAIRS), (iter(PAIRS), iter(PAIRS)), (encoded, encoded)):
+        translator = eager(make(tokenizer))
+        history = translator.fit(pairs, valid, epochs=2, seed=3, verbose=0, **size).history
+        trained.append((translator, history))
+    for translator, history in trained:
+        assert history == trained[0][1]
+        assert_equal(values(translator.model.variables), values(trained[0][0].model.variables))
+        (data,) = translator.training_data
+        assert data == {
+            "pairs": len(PAIRS),
+            "source_sha256": hashlib.sha256(files[0].read_bytes()).hexdigest(),
+            "target_sha256": hashlib.sha256(files[1].read_bytes()).hexdigest(),
+        }
+
+
+def test_encoded_files_that_do_not_fit_are_refused(tokenizer, files, tmp_path):
+    encoded = encode_files(*files, tokenizer, tokenizer, tmp_path / "ids")
+    translator = eager(make(tokenizer, max_length=3))
+    with pytest.raises(ValueError, match="with max_length=3. Received: 4"):
+        translator.fit(encoded)
+    with pytest.raises(ValueError, match="with max_length=3. Received: 4"):
+        translator.fit(PAIRS, encoded)
+    with pytest.raises(ValueError, match="are fixed; .* Received: subword_sampling=0.5"):
+        translator.fit(encoded, subword_sampling=0.5)
+    with pytest.raises(ValueError, match="Either `batch_size` or `batch_tokens`"):
+        translator.fit(PAIRS, batch_size=2, batch_tokens=8)
+    other = SubwordTokenizer.train([text for pair in PAIRS for text in pair[:1]], 12)
+    encoded = encode_files(*files, tokenizer, other, tmp_path / "others")
+    with pytest.raises(ValueError, match="made by other tokenizers"):
+        translator.fit(encoded)
+
+
+def test_scores_of_the_validation_set_in_training(tokenizer, tmp_path):
+    """What `TextScores` says is what `translate` gives with the weights of that epoch."""
+    translator = eager(make(tokenizer, units=16))
+    seen = []
+
+    class Look(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            found = translator.translate([source for source, _ in PAIRS])
+            right = [a == b for a, (_, b) in zip(found, PAIRS, strict=True)]
+            seen.append(np.mean(right))
+
+    translator.model.compile(keras.optimizers.Adam(0.05), MaskedCrossentropy(), jit_compile=False)
+    scores = TextScores(translator.translate, PAIRS, ["exact_match"])
+    history = translator.fit(
+        PAIRS, epochs=25, batch_size=6, buckets=1, callbacks=[scores, Look()], verbose=0
+    ).history
+    assert history["val_exact_match"] == seen
+    assert seen[0] < 0.5 < seen[-1]
 
 
 @pytest.fixture

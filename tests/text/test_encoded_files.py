@@ -1,5 +1,9 @@
 import gzip
+import hashlib
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -86,6 +90,44 @@ def test_a_filter_is_asked_once_and_may_be_used_again(tokenizer, paths, tmp_path
     assert only.kept == 2
 
 
+def test_a_function_is_the_same_filter_in_every_process(tokenizer, paths, tmp_path):
+    def no_twos():  # as another process would make it: the same name at another address
+        def without_twos(pairs):
+            return (pair for pair in pairs if "two two" not in pair[0])
+
+        return without_twos
+
+    options = {"pair_filter": no_twos()}
+    assert len(encode_files(*paths, tokenizer, tokenizer, tmp_path / "ids", **options)) == 3
+    options = {"pair_filter": no_twos()}
+    assert len(encode_files(*paths, tokenizer, tokenizer, tmp_path / "ids", **options)) == 3
+
+
+def test_what_a_filter_dropped_is_there_the_next_time(tokenizer, paths, tmp_path):
+    only = PairFilter(max_words=2)
+    list(only([("", "")]))  # used before
+    for _ in range(2):
+        found = encode_files(*paths, tokenizer, tokenizer, tmp_path / "ids", pair_filter=only)
+        assert found.dropped == {
+            **{"empty": 0, "too_long": 0},
+            **{"filter.empty": 2, "filter.too_long": 2},
+            **{"filter.ratio": 0, "filter.copy": 0, "filter.duplicate": 0},
+        }
+
+
+def test_of_two_processes_the_first_to_be_done_writes(tokenizer, paths, tmp_path):
+    folder, done = tmp_path / "ids", []
+
+    def slow(pairs):
+        if not done:
+            done.append(True)
+            encode_files(*paths, tokenizer, tokenizer, folder, pair_filter=slow)
+        return pairs
+
+    assert len(encode_files(*paths, tokenizer, tokenizer, folder, pair_filter=slow)) == 4
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["a.de", "a.en.gz", "ids"]
+
+
 def test_nothing_is_left_of_what_fails(tokenizer, paths, tmp_path):
     with pytest.raises(ValueError, match="No pair remains"):
         encode_files(*paths, tokenizer, tokenizer, tmp_path / "ids", pair_filter=lambda _: iter(()))
@@ -98,6 +140,27 @@ def test_nothing_is_left_of_what_fails(tokenizer, paths, tmp_path):
 def test_memory_holds_no_ids(tokenizer, paths, tmp_path):
     found = encode_files(*paths, tokenizer, tokenizer, tmp_path / "ids")
     assert isinstance(found.source[0], np.memmap)
+    source, target = ("\n".join(side).encode() + b"\n" for side in (SOURCE, TARGET))
+    assert found.files == {
+        "pairs": 6,
+        "source_sha256": hashlib.sha256(source).hexdigest(),
+        "target_sha256": hashlib.sha256(target).hexdigest(),
+    }
+
+
+@pytest.mark.long
+def test_memory_grows_by_less_than_a_sixth_of_the_files(tmp_path):
+    """Encoding, and reading an epoch of batches: 320 bytes of text a pair, and 640 of ids."""
+    counts, peaks = (20_000, 100_000), []
+    for count in counts:
+        (folder := tmp_path / str(count)).mkdir()
+        arguments = [sys.executable, Path(__file__).with_name("memory.py"), folder, str(count)]
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+        out = subprocess.run(arguments, env=environment, check=True, capture_output=True).stdout
+        peaks.append(int(out))
+    bytes_a_pair = (peaks[1] - peaks[0]) / (counts[1] - counts[0])
+    print(f"{bytes_a_pair:.0f} bytes a pair")
+    assert bytes_a_pair < 160
 
 
 def test_the_stream_reads_no_further_than_asked(tmp_path):

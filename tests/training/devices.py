@@ -26,7 +26,7 @@ def build(dropout, optimizer):
     return Translator(model, subwords, subwords, max_length=12)
 
 
-def fit(translator, directory=None, epochs=2, callbacks=()):
+def fit(translator, directory=None, epochs=2, **arguments):
     history = translator.fit(
         pairs(),
         pairs()[:BATCH_SIZE],
@@ -34,8 +34,8 @@ def fit(translator, directory=None, epochs=2, callbacks=()):
         batch_size=BATCH_SIZE,
         checkpoint_dir=directory,
         checkpoint_freq=3,
-        callbacks=callbacks,
         verbose=0,
+        **arguments,
     )
     return translator.model.get_weights(), history.history
 
@@ -118,12 +118,21 @@ def data_parallel():
     return keras.distribution.DataParallel(devices=keras.distribution.list_devices("cpu"))
 
 
-def sharded():
-    """JAX under `keras.distribution`, in one process."""
+def sharded(directory):
+    """JAX under `keras.distribution`, in one process, which writes a log."""
     one = fit(build(0.3, adam(global_clipnorm=0.5)))
     keras.distribution.set_distribution(data_parallel())
     translator = build(0.3, adam(global_clipnorm=0.5))
-    return {"with dropout": compared(one, fit(translator))}
+    texts = [source for source, _ in pairs()[:2]]
+    log = {"log_dir": directory, "alignment_texts": texts, "sample_pairs": pairs()[:2]}
+    weights, history = fit(translator, **log)
+    history.pop("words_per_second")
+    return {"with dropout": compared(one, (weights, history))}
+
+
+def alone(result):
+    """One device, for those of `worker` to be compared with."""
+    np.savez(result, *fit(build(0.3, adam()))[0])
 
 
 def worker(number, port, directory, result):
@@ -143,5 +152,6 @@ def worker(number, port, directory, result):
 
 if __name__ == "__main__":
     what, *arguments = sys.argv[1:]
-    found = {"mirrored": mirrored, "sharded": sharded, "worker": worker}[what](*arguments)
+    ways = {"mirrored": mirrored, "sharded": sharded, "worker": worker, "alone": alone}
+    found = ways[what](*arguments)
     print(json.dumps(found))

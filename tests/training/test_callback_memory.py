@@ -123,6 +123,18 @@ def test_averages_are_out_of_the_model_when_it_is_saved(tmp_path):
         np.testing.assert_array_equal(here, there)
 
 
+def test_what_a_callback_has_learnt_to_remember_since_begins_anew(tmp_path):
+    class Counting(keras.callbacks.Callback):
+        remembered_attributes = ("count",)
+        count = 5
+
+    fit(tmp_path, [Counting()], 7)
+    Counting.remembered_attributes, Counting.count, Counting.words = ("count", "words"), 0, "none"
+    again = Counting()
+    fit(tmp_path, [again], 9)
+    assert (again.count, again.words) == (5, "none")
+
+
 def test_whatever_a_callback_names(tmp_path):
     class Counting(keras.callbacks.Callback):
         remembered_attributes = ("count", "arrays", "words")

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -46,10 +47,15 @@ def test_mirrored_on_tensorflow(tmp_path):
     assert differences["masks"] == 0
 
 
-def test_data_parallel_on_jax():
+def test_data_parallel_on_jax(tmp_path):
     pytest.importorskip("jax")
-    differences = found("jax", "sharded")
+    differences = found("jax", "sharded", tmp_path)
     assert max(differences["with dropout"].values()) < TOLERANCE
+    # A log is written there, too, without the norms of gradients.
+    assert sorted(one.name for one in tmp_path.iterdir()) == [
+        *("alignments", "hyper_parameters", "texts", "train", "validation")
+    ]
+    assert "gradient_norm" not in differences["with dropout"]
 
 
 def free_port():
@@ -72,13 +78,35 @@ def weights(path):
 
 
 @pytest.mark.long
-def test_a_worker_killed_on_jax(tmp_path):
+def test_what_keras_says_to_several_workers_of_tensorflow():
+    """The program at the end of docs/devices.md: a Keras that trains there makes this test fail."""
+    page = (SCRIPT.parents[2] / "docs" / "devices.md").read_text()
+    program = re.findall(r"^```python\n(.*?)^```$", page, re.M | re.S)[-1]
+    workers = [f"127.0.0.1:{free_port()}" for _ in range(2)]
+    running = []
+    for index in range(2):
+        task = {"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}}
+        environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "TF_CONFIG": json.dumps(task)}
+        arguments = [sys.executable, "-c", program]
+        running.append(
+            subprocess.Popen(arguments, env=environment, stderr=subprocess.PIPE, text=True)
+        )
+    said = [process.communicate(timeout=200)[1] for process in running]
+    assert any("Attempt to convert a value (PerReplica:{" in one for one in said), said
+
+
+@pytest.mark.long
+def test_two_processes_on_jax(tmp_path):
+    """As one device, dropout included; and again when either of them has been killed."""
     pytest.importorskip("jax")
     results = [tmp_path / "0.npz", tmp_path / "1.npz"]
     for process in (running := workers(tmp_path / "whole", results)):
         process.communicate()
     assert [process.returncode for process in running] == [0, 0]
     whole = weights(results[0])
+    found("jax", "alone", tmp_path / "alone.npz")
+    for here, there in zip(whole, weights(tmp_path / "alone.npz"), strict=True):
+        np.testing.assert_allclose(here, there, atol=TOLERANCE, rtol=0)
     for victim in (1, 0):
         running = workers(tmp_path / "parts", results)
         for _ in range(5):

@@ -108,6 +108,9 @@ def test_a_training_learns_where_to_look(tmp_path):
     guided.fit([source, target_in], [target_out, backwards], epochs=60, verbose=0)
     _, scores = guided.predict([source, target_in], verbose=0)
     assert (scores.argmax(axis=-1) == backwards.argmax(axis=-1))[backwards.any(axis=-1)].all()
+    guided.save(tmp_path / "guided.keras")
+    again = keras.saving.load_model(tmp_path / "guided.keras")
+    np.testing.assert_allclose(again.predict([source, target_in], verbose=0)[1], scores, atol=1e-6)
     # The model itself has learnt it.
     own = model.score(*map(ops.convert_to_tensor, (source, target_in, target_out)))
     np.testing.assert_allclose(ops.convert_to_numpy(own.attention_scores), scores, atol=1e-5)

@@ -61,10 +61,18 @@ def test_bleu_and_chrf():
     TextScores(lambda _: ["the cat sat on a mat", "a dog runs"], pairs).on_epoch_end(0, logs)
     # n-grams right: 8 of 9, 5 of 7, 3 of 5, 1 of 3; as long as the references.
     assert logs["val_bleu"] == pytest.approx(100 * (8 / 9 * 5 / 7 * 3 / 5 * 1 / 3) ** 0.25)
-    assert 0 < logs["val_chrf"] < 100
     TextScores(lambda _: [target for _, target in pairs], pairs).on_epoch_end(0, logs)
     assert logs["val_bleu"] == pytest.approx(100)
     assert logs["val_chrf"] == pytest.approx(100)
+
+
+def test_chrf_by_hand():
+    """Letters: 2 of 2 and 2 of 3; pairs of them: 1 of 1 and 1 of 2; recall counts four times."""
+    pytest.importorskip("sacrebleu")
+    logs = {}
+    TextScores(lambda _: ["ab"], [("", "abc")], ["chrf"]).on_epoch_end(0, logs)
+    recall = (2 / 3 + 1 / 2) / 2
+    assert logs["val_chrf"] == pytest.approx(100 * 5 * recall / (4 + recall))
 
 
 @pytest.mark.parametrize(

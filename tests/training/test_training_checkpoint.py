@@ -89,6 +89,21 @@ def test_interrupted_twice_in_one_epoch(tmp_path, undisturbed):
     assert_same(model, undisturbed[0])
 
 
+def test_gradients_that_wait_for_others_come_back(tmp_path):
+    """A training that accumulates two batches, stopped between them."""
+
+    def make():
+        return build(optimizer=keras.optimizers.Adam(0.05, gradient_accumulation_steps=2))
+
+    whole = make()
+    train(whole, tmp_path / "whole")
+    interrupted_at(7, tmp_path / "parts", make)
+    resumed = make()
+    assert train(resumed, tmp_path / "parts").global_step == 7
+    for here, there in zip(state(resumed), state(whole), strict=True):
+        np.testing.assert_array_equal(here, there)
+
+
 @pytest.mark.parametrize("step", [5, 10])
 def test_ctrl_c_at_the_end_of_an_epoch_waits_for_its_validation(tmp_path, undisturbed, step):
     history = []
@@ -320,6 +335,16 @@ def test_a_checkpoint_of_another_number_of_steps(tmp_path):
     train(quick(), tmp_path, epochs=1)
     with pytest.raises(ValueError, match=r"steps_per_epoch=5 .* Received: steps_per_epoch=6"):
         TrainingCheckpoint(tmp_path, steps_per_epoch=6).restore(quick())
+
+
+def test_a_checkpoint_of_other_settings(tmp_path):
+    train(quick(), tmp_path, epochs=1, settings={"seed": 1, "files": None})
+    # What it knows nothing of is no difference.
+    train(quick(), tmp_path, epochs=1, settings={"seed": 1, "new": 2})
+    train(quick(), tmp_path, epochs=1)
+    message = "with files=None, seed=1 and .* Received: files='a', seed=2"
+    with pytest.raises(ValueError, match=message):
+        train(quick(), tmp_path, settings={"seed": 2, "files": "a"})
 
 
 def test_a_model_that_is_not_compiled(tmp_path):
