@@ -76,17 +76,17 @@ def test_a_vocabulary_for_each_side(texts, tmp_path, capsys):
     out = tmp_path / "en_de"
     arguments = [*map(str, ("train", texts / "en", texts / "de", "--out", out)), "--separate"]
     arguments += TRAINS
-    arguments[arguments.index("27")] = "20"
+    arguments[arguments.index("27")] = "18"
     assert main(arguments) == 0
     translator = Translator.load(out)
     sides = translator.source_tokenizer, translator.target_tokenizer
-    assert [one.vocabulary_size for one in sides] == [20, 20]
+    assert [one.vocabulary_size for one in sides] == [18, 18]
     assert sides[0].model != sides[1].model
     assert (tmp_path / "en_de.work" / "source.tokenizer").read_bytes() == sides[0].model
     out.rename(tmp_path / "elsewhere")
-    arguments[arguments.index("20")] = "19"
+    arguments[arguments.index("18")] = "17"
     assert main(arguments) == 2
-    assert "with a vocabulary of 20: name another --work" in capsys.readouterr().err
+    assert "with a vocabulary of 18: name another --work" in capsys.readouterr().err
     assert not out.exists()
 
 

@@ -686,21 +686,22 @@ def test_encoded_files_that_do_not_fit_are_refused(tokenizer, files, tmp_path):
 
 def test_scores_of_the_validation_set_in_training(tokenizer, tmp_path):
     """What `TextScores` says is what `translate` gives with the weights of that epoch."""
-    translator = eager(make(tokenizer, units=16))
-    seen = []
+    translator, seen = make(tokenizer, units=32), []
 
     class Look(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
+            if epoch % 10:
+                return
             found = translator.translate([source for source, _ in PAIRS])
             right = [a == b for a, (_, b) in zip(found, PAIRS, strict=True)]
             seen.append(np.mean(right))
 
-    translator.model.compile(keras.optimizers.Adam(0.05), MaskedCrossentropy(), jit_compile=False)
-    scores = TextScores(translator.translate, PAIRS, ["exact_match"])
+    translator.model.compile(keras.optimizers.Adam(0.03), MaskedCrossentropy(), jit_compile=False)
+    scores = TextScores(translator.translate, PAIRS, ["exact_match"], every=10)
     history = translator.fit(
-        PAIRS, epochs=25, batch_size=6, buckets=1, callbacks=[scores, Look()], verbose=0
+        PAIRS, epochs=60, batch_size=6, buckets=1, callbacks=[scores, Look()], verbose=0
     ).history
-    assert history["val_exact_match"] == seen
+    assert history["val_exact_match"][::10] == seen
     assert seen[0] < 0.5 < seen[-1]
 
 
