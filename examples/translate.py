@@ -36,6 +36,7 @@ from keras_luong import (
 from keras_luong.serving import check_version_path
 
 Pairs = list[tuple[str, str]]
+TOKENIZER = "joint.tokenizer"
 # Options that may change where a training goes on or is scored again.
 NOT_OF_TRAINING = {"train", "valid", "test", "out", "work", "beam", "length_penalty", "xla"}
 
@@ -116,14 +117,15 @@ def arguments() -> argparse.Namespace:
     return options
 
 
+def of_training(options: argparse.Namespace) -> dict[str, Any]:
+    """The options that stay the same wherever a training goes on."""
+    return {name: value for name, value in vars(options).items() if name not in NOT_OF_TRAINING}
+
+
 def check_same_training(options: argparse.Namespace) -> None:
     """Raises ValueError if the folder of this training is of one with other options."""
-    path = options.work / "options.json"
-    given = {name: value for name, value in vars(options).items() if name not in NOT_OF_TRAINING}
-    if not path.exists():
-        options.work.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(given, indent=2), encoding="utf-8")
-    kept = json.loads(path.read_text(encoding="utf-8"))
+    path, given = options.work / "options.json", of_training(options)
+    kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else given
     other = [name for name in given if kept.get(name) != given[name]]
     if other:
         there, here = (
@@ -136,15 +138,20 @@ def check_same_training(options: argparse.Namespace) -> None:
 
 
 def tokenizer_for(options: argparse.Namespace, pairs: Pairs) -> SubwordTokenizer:
-    """The joint tokenizer of this training: kept, because its checkpoints are of its ids."""
-    path = options.work / "joint.tokenizer"
+    """The joint tokenizer of this training, the kept one if there is one."""
+    path = options.work / TOKENIZER
     if path.exists():
         return SubwordTokenizer.load(path)
-    tokenizer = SubwordTokenizer.train(
-        [text for pair in pairs for text in pair], options.vocabulary
-    )
-    tokenizer.save(path)
-    return tokenizer
+    return SubwordTokenizer.train([text for pair in pairs for text in pair], options.vocabulary)
+
+
+def keep(options: argparse.Namespace, tokenizer: SubwordTokenizer) -> None:
+    """Keeps the options and the tokenizer, of whose ids the checkpoints are."""
+    if not (options.work / TOKENIZER).exists():
+        options.work.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(of_training(options), indent=2)
+        (options.work / "options.json").write_text(text, encoding="utf-8")
+        tokenizer.save(options.work / TOKENIZER)
 
 
 def new_model(options: argparse.Namespace, vocabulary_size: int) -> keras.Model:
@@ -260,9 +267,10 @@ def main() -> None:
         check_same_training(options)
         tokenizer = tokenizer_for(options, train)
         model = new_model(options, tokenizer.vocabulary_size)
+        translator = Translator(model, tokenizer, tokenizer, max_length=options.max_length)
+        keep(options, tokenizer)  # not before: what is refused leaves nothing
     except (OSError, ValueError) as error:
         raise SystemExit(f"translate.py: {error}") from error
-    translator = Translator(model, tokenizer, tokenizer, max_length=options.max_length)
     start = time.perf_counter()
     learnt = train
     if options.both_ways_epochs:

@@ -1,6 +1,5 @@
 """Pairs of two files of any size as ids on the disk, made once."""
 
-import contextlib
 import dataclasses
 import hashlib
 import itertools
@@ -118,17 +117,18 @@ def encode_files(
     )
     if folder.exists():
         return _opened(folder, facts)
-    # Of processes that train together the first to be done writes, and all read.
-    with contextlib.suppress(FileExistsError), whole_folder(folder) as unfinished:
-        fingerprint = Fingerprint()
-        pairs = fingerprint.of(stream_pairs(source_path, target_path))
-        counted = _Counted(pair_filter)
-        dropped = _write(
-            counted(pairs), (source_tokenizer, target_tokenizer), unfinished, max_length
-        )
-        dropped |= counted.dropped()
-        found = {**facts, "dropped": dropped, "fingerprint": fingerprint.facts()}
-        (unfinished / _FACTS).write_text(json.dumps(found, indent=2), encoding="utf-8")
+    fingerprint, counted = Fingerprint(), _Counted(pair_filter)
+    pairs = counted(fingerprint.of(stream_pairs(source_path, target_path)))
+    try:
+        with whole_folder(folder) as unfinished:
+            dropped = _write(pairs, (source_tokenizer, target_tokenizer), unfinished, max_length)
+            dropped |= counted.dropped()
+            found = {**facts, "dropped": dropped, "fingerprint": fingerprint.facts()}
+            (unfinished / _FACTS).write_text(json.dumps(found, indent=2), encoding="utf-8")
+    except FileExistsError:
+        # Of processes that train together the first to be done writes, and all read.
+        if not folder.exists():
+            raise
     return _opened(folder, facts)
 
 

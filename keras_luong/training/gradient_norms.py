@@ -87,12 +87,8 @@ class GradientNorms(keras.callbacks.Callback):
             self.model.make_train_function(force=True)
 
     def _check(self) -> None:
-        if not can_measure_gradients(self.model):
-            strategy = getattr(self.model, "distribute_strategy", None)
-            raise RuntimeError(
-                "GradientNorms needs the TensorFlow backend and a single replica. Received: "
-                f"{keras.backend.backend()}, {strategy}"
-            )
+        if obstacle := _obstacle(self.model):
+            raise RuntimeError(obstacle)
 
     def _add(self, grads: Sequence[Tensor]) -> None:
         norm = _global_norm(grads)
@@ -118,9 +114,18 @@ class _Measured:
 
 def can_measure_gradients(model: keras.Model) -> bool:
     """Whether a callback sees the gradients that train: on TensorFlow, of a single replica."""
-    if keras.backend.backend() != "tensorflow":
-        return False
-    return model.distribute_strategy.num_replicas_in_sync == 1
+    return _obstacle(model) is None
+
+
+def _obstacle(model: keras.Model) -> str | None:
+    """Why the gradients of a model cannot be measured, or `None`."""
+    backend = keras.backend.backend()
+    if backend != "tensorflow":
+        return f"GradientNorms needs the TensorFlow backend. Received: {backend}"
+    replicas = model.distribute_strategy.num_replicas_in_sync
+    if replicas > 1:
+        return f"GradientNorms needs a single replica. Received: {replicas}"
+    return None
 
 
 def _global_norm(grads: Sequence[Tensor]) -> Tensor:

@@ -135,7 +135,7 @@ class TrainingCheckpoint(keras.callbacks.Callback):
         self.save_freq = save_freq
         self.keep = keep
         self.callbacks = tuple(callbacks)
-        self.settings = {**(settings or {}), "steps_per_epoch": steps_per_epoch}
+        self.settings = dict(settings or {})
         self._memory: list[dict[str, Any]] = []
         self._restored: Position | None = None
         self._epoch = 0
@@ -176,14 +176,12 @@ class TrainingCheckpoint(keras.callbacks.Callback):
 
     def _check_settings(self, folder: Path, note: dict[str, Any]) -> None:
         # Older checkpoints have the steps alone.
-        saved = {"steps_per_epoch": note["steps_per_epoch"], **note.get("settings", {})}
-        other = [
-            name for name in saved.keys() & self.settings if saved[name] != self.settings[name]
-        ]
+        saved = {**note.get("settings", {}), "steps_per_epoch": note["steps_per_epoch"]}
+        given = {**self.settings, "steps_per_epoch": self.steps_per_epoch}
+        other = sorted(name for name in saved.keys() & given if saved[name] != given[name])
         if other:
             there, here = (
-                ", ".join(f"{name}={values[name]!r}" for name in sorted(other))
-                for values in (saved, self.settings)
+                ", ".join(f"{name}={values[name]!r}" for name in other) for values in (saved, given)
             )
             raise ValueError(
                 f"The checkpoint {folder} was written with {there} and can only be resumed with "

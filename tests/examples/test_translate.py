@@ -254,6 +254,8 @@ def test_a_folder_of_a_training_with_other_options_is_refused(module, tmp_path):
     """Nothing of the first is lost, and what only scores may be another."""
     options = argparse.Namespace(work=tmp_path / "work", seed=1, dropout=0.5, beam=5, xla=None)
     module.check_same_training(options)
+    module.keep(options, SimpleNamespace(save=lambda path: path.write_text("")))
+    module.check_same_training(options)
     options.beam, options.xla = 1, True
     module.check_same_training(options)
     kept = (options.work / "options.json").read_text()
@@ -268,7 +270,11 @@ def test_a_folder_of_a_training_with_other_options_is_refused(module, tmp_path):
 
 @pytest.mark.parametrize(
     ("option", "value", "message"),
-    [("--consistency", "-1.0", "consistency"), ("--dropout", "2.0", "rate")],
+    [
+        ("--consistency", "-1.0", "consistency"),
+        ("--dropout", "2.0", "rate"),
+        ("--max-length", "0", "max_length"),
+    ],
 )
 def test_what_no_model_can_have_is_refused_in_a_sentence(main, option, value, message):
     for name in ("source", "target"):
@@ -276,7 +282,8 @@ def test_what_no_model_can_have_is_refused_in_a_sentence(main, option, value, me
     words = ("--train", "source", "target", "--vocabulary", "9", "--out", OUT)
     with pytest.raises(SystemExit, match=rf"^translate.py: .*{message}.* Received: .*{value}"):
         main(*words, option, value)
-    assert not Path(OUT).exists()
+    # Nor is anything in the way of the same command with a better value.
+    assert sorted(path.name for path in Path().iterdir()) == ["source", "target"]
 
 
 def test_consistency_is_the_models(module, monkeypatch):

@@ -128,6 +128,11 @@ def test_of_two_processes_the_first_to_be_done_writes(tokenizer, paths, tmp_path
     assert sorted(one.name for one in tmp_path.iterdir()) == ["a.de", "a.en.gz", "ids"]
 
 
+def test_a_file_where_the_folder_should_stand_is_named(tokenizer, paths):
+    with pytest.raises(FileExistsError, match="a.de"):
+        encode_files(*paths, tokenizer, tokenizer, paths[1] / "ids")
+
+
 def test_nothing_is_left_of_what_fails(tokenizer, paths, tmp_path):
     with pytest.raises(ValueError, match="No pair remains"):
         encode_files(*paths, tokenizer, tokenizer, tmp_path / "ids", pair_filter=lambda _: iter(()))

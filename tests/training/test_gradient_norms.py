@@ -137,5 +137,5 @@ def test_several_replicas_are_refused():
 
     callback = GradientNorms()
     callback.set_model(Model)
-    with pytest.raises(RuntimeError, match="single replica. Received: tensorflow, .*Strategy"):
+    with pytest.raises(RuntimeError, match="single replica. Received: 2"):
         callback.on_train_begin()

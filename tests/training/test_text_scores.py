@@ -61,6 +61,7 @@ def test_bleu_and_chrf():
     TextScores(lambda _: ["the cat sat on a mat", "a dog runs"], pairs).on_epoch_end(0, logs)
     # n-grams right: 8 of 9, 5 of 7, 3 of 5, 1 of 3; as long as the references.
     assert logs["val_bleu"] == pytest.approx(100 * (8 / 9 * 5 / 7 * 3 / 5 * 1 / 3) ** 0.25)
+    assert 0 < logs["val_chrf"] < 100
     TextScores(lambda _: [target for _, target in pairs], pairs).on_epoch_end(0, logs)
     assert logs["val_bleu"] == pytest.approx(100)
     assert logs["val_chrf"] == pytest.approx(100)
