@@ -5,7 +5,7 @@ import functools
 import numbers
 import operator
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Self, TypeVar
 
 from keras_luong_client.answers import (
@@ -83,20 +83,20 @@ class ServingClient(abc.ABC):
         self.retry = retry or RetryPolicy()
         self._known_signatures: frozenset[str] | None = None
 
-    def translate(self, texts: Sequence[str]) -> list[str]:
+    def translate(self, texts: Iterable[str]) -> list[str]:
         """Translates texts, in their order.
 
         It asks for signature `light`, which sends no alignments, where the export has it, else
         `serving_default`.
 
         Args:
-            texts: Strings.
+            texts: Strings: a list, a generator, an array or a column of a table, in its order.
 
         Returns:
             One string a text.
 
         Raises:
-            TypeError: For what is no list of strings.
+            TypeError: For one string, for a set, which has no order, and for what is no string.
             ValueError: For a text that cannot be written as UTF-8.
             InvalidRequestError: If the server refuses the request.
             NotFoundError: If the server has no such model.
@@ -104,7 +104,7 @@ class ServingClient(abc.ABC):
             DeadlineError: If no answer came in time.
             ServingError: For any other failure.
         """
-        _check_texts("texts", texts)
+        texts = _texts("texts", texts)
         if not texts:
             return []
         if self._known_signatures is None:
@@ -117,7 +117,7 @@ class ServingClient(abc.ABC):
             self._known_signatures = None
             raise
 
-    def explain(self, texts: Sequence[str]) -> list[Translation]:
+    def explain(self, texts: Iterable[str]) -> list[Translation]:
         """Translates like `translate`, and says how: one `Translation` a text.
 
         Raises:
@@ -125,11 +125,11 @@ class ServingClient(abc.ABC):
             ValueError: As `translate`.
             ServingError: As `translate`.
         """
-        _check_texts("texts", texts)
+        texts = _texts("texts", texts)
         return self._of_texts(_DEFAULT, {"text": texts}, translation_of)
 
     def n_best(
-        self, texts: Sequence[str], alpha: float | Sequence[float] = 0.0
+        self, texts: Iterable[str], alpha: float | Iterable[float] = 0.0
     ) -> list[list[Translation]]:
         """Translates into several translations of each text, best first.
 
@@ -145,12 +145,12 @@ class ServingClient(abc.ABC):
             ValueError: As `translate`, and for numbers that are not one a text.
             ServingError: As `translate`.
         """
-        _check_texts("texts", texts)
+        texts = _texts("texts", texts)
         alphas = _one_each("alpha", alpha, len(texts))
         columns = {"text": texts, "alpha": [float(number) for number in alphas]}
         return self._of_texts("n_best", columns, translations_of)
 
-    def score(self, texts: Sequence[str], translations: Sequence[str]) -> list[ScoredTranslation]:
+    def score(self, texts: Iterable[str], translations: Iterable[str]) -> list[ScoredTranslation]:
         """Says how probable the model finds given translations.
 
         Args:
@@ -165,8 +165,8 @@ class ServingClient(abc.ABC):
             ValueError: As `translate`, and for lists of different lengths.
             ServingError: As `translate`.
         """
-        _check_texts("texts", texts)
-        _check_texts("translations", translations)
+        texts = _texts("texts", texts)
+        translations = _texts("translations", translations)
         if len(texts) != len(translations):
             raise ValueError(
                 f"There must be one translation a text. Received: {len(texts)} texts and "
@@ -175,7 +175,7 @@ class ServingClient(abc.ABC):
         columns = {"text": texts, "target_text": translations}
         return self._of_texts("score", columns, scored_translation_of)
 
-    def sample(self, texts: Sequence[str], seed: int | Sequence[int]) -> list[list[Translation]]:
+    def sample(self, texts: Iterable[str], seed: int | Iterable[int]) -> list[list[Translation]]:
         """Draws translations, from an export that was made with `sample=`.
 
         Args:
@@ -191,13 +191,13 @@ class ServingClient(abc.ABC):
             ValueError: As `translate`, and for numbers that are not one a text.
             ServingError: As `translate`.
         """
-        _check_texts("texts", texts)
+        texts = _texts("texts", texts)
         seeds = [_integer(one) for one in _one_each("seed", seed, len(texts))]
         if isinstance(seed, numbers.Integral):
             seeds = [first + place for place, first in enumerate(seeds)]
         return self._of_texts("sample", {"text": texts, "seed": seeds}, translations_of)
 
-    def translate_ids(self, source_ids: Sequence[Sequence[int]]) -> list[IdTranslation]:
+    def translate_ids(self, source_ids: Iterable[Iterable[int]]) -> list[IdTranslation]:
         """Translates rows of ids, for callers with a tokenizer of their own.
 
         A server with batching needs `pad_variable_length_inputs: true`, for requests are as wide as
@@ -211,10 +211,11 @@ class ServingClient(abc.ABC):
             One `IdTranslation` a row.
 
         Raises:
-            TypeError: For what are no lists of integers.
+            TypeError: For rows that do not hold integers.
             ServingError: As `translate`.
         """
-        rows = [_ended(_ids(index, row)) for index, row in enumerate(source_ids)]
+        given = _listed("source_ids", source_ids, "rows of integers")
+        rows = [_ended(_ids(index, row)) for index, row in enumerate(given)]
         answers: dict[int, IdTranslation] = {}
         for places in _batches([len(row) for row in rows], self.max_batch_size):
             width = max(len(rows[place]) for place in places)
@@ -351,36 +352,47 @@ def _batches(lengths: list[int], batch_size: int) -> Iterator[list[int]]:
     return (order[start : start + batch_size] for start in range(0, len(order), batch_size))
 
 
-def _check_texts(name: str, texts: Sequence[str]) -> None:
-    if isinstance(texts, str | bytes):
-        raise TypeError(f"{name} must be a list of strings. Received one: {texts!r}")
+def _listed(name: str, values: Any, of: str) -> list[Any]:
+    """The values in their order, read once: a generator is empty the second time."""
+    error = TypeError(f"`{name}` must be a list of {of}. Received: {values!r}")
+    if isinstance(values, str | bytes | set | frozenset):
+        raise error
+    try:
+        return list(values)
+    except TypeError as cause:
+        raise error from cause
+
+
+def _texts(name: str, texts: Iterable[str]) -> list[str]:
+    texts = _listed(name, texts, "strings")
     for index, text in enumerate(texts):
         if not isinstance(text, str):
-            raise TypeError(f"{name} must be strings. Received at {index}: {text!r}")
+            raise TypeError(f"`{name}` must be strings. Received at {index}: {text!r}")
         try:
             text.encode()
         except UnicodeEncodeError as error:
             raise ValueError(f"The text at {index} cannot be written as UTF-8: {error}") from error
+    return [str(text) for text in texts]  # NumPy's own strings are subclasses
 
 
 def _one_each(name: str, values: Any, count: int) -> list[Any]:
     """One value a text, of one for all or a list."""
     if isinstance(values, numbers.Real):
         return [values] * count
-    values = list(values)
+    values = _listed(name, values, "numbers, or one number")
     if len(values) != count:
         raise ValueError(
-            f"{name} must be one number, or one a text. Received: {len(values)} for {count} texts"
+            f"`{name}` must be one number, or one a text. Received: {len(values)} for {count} texts"
         )
     return values
 
 
-def _ids(index: int, row: Sequence[int]) -> list[int]:
+def _ids(index: int, row: Iterable[int]) -> list[int]:
     try:
-        return [_integer(number) for number in row]
+        return [_integer(number) for number in _listed("source_ids", row, "integers")]
     except TypeError as error:
         raise TypeError(
-            f"source_ids must be lists of integers. Received at {index}: {row!r}"
+            f"`source_ids` must be lists of integers. Received at {index}: {row!r}"
         ) from error
 
 

@@ -28,6 +28,53 @@ def test_translations_come_in_the_order_of_the_texts(connect):
     assert connect().translate(list(DATES)) == list(DATES.values())
 
 
+class Column:
+    """As a column of a table is: a number in brackets is a label there, and not a place."""
+
+    def __init__(self, values):
+        self._values = dict(zip("xyz", values, strict=False))
+
+    def __len__(self):
+        return len(self._values)
+
+    def __iter__(self):
+        return iter(self._values.values())
+
+    def __getitem__(self, label):
+        return self._values[label]
+
+
+@pytest.mark.parametrize("of", [iter, tuple, np.array, Column])
+def test_any_iterable_is_read_once_in_its_order(connect, of):
+    client, dates = connect(max_batch_size=2), list(DATES)[:3]
+    found = client.explain(dates)
+    assert client.translate(of(dates)) == [DATES[date] for date in dates]
+    assert client.explain(of(dates)) == found
+    ids = [[8, 9, 3], [7, 3], [8, 7, 3]]
+    asked = []
+
+    def predict(signature, columns):
+        asked.append(columns)
+        raise ServingError("INTERNAL", "enough is known")
+
+    client._predict = predict
+    for ask in (
+        lambda: client.n_best(of(dates), of([0.5, 1.0, 1.5])),
+        lambda: client.score(of(dates), of(list(DATES.values())[:3])),
+        lambda: client.sample(of(dates), of([3, 4, 5])),
+        lambda: client.translate_ids(map(of, ids)),
+    ):
+        with pytest.raises(ServingError, match="enough"):
+            ask()
+    # The two longest texts, and the two longest rows.
+    assert asked == [
+        {"text": [dates[0], dates[2]], "alpha": [0.5, 1.5]},
+        {"text": [dates[0], dates[2]], "target_text": ["2021-05-03", "1989-07-14"]},
+        {"text": [dates[0], dates[2]], "seed": [3, 5]},
+        {"source_ids": [[8, 9, 3], [8, 7, 3]]},
+    ]
+
+
 def test_no_texts_are_not_sent(connect):
     client = connect("no_such_model")  # which the server would refuse
     assert client.translate([]) == []
@@ -206,12 +253,17 @@ def test_several_threads_share_a_client(connect):
     ("method", "arguments", "error", "message"),
     [
         ("translate", ("one text",), TypeError, "a list of strings"),
+        ("translate", ({"one", "two"},), TypeError, "a list of strings"),
+        ("explain", (3,), TypeError, "a list of strings. Received: 3"),
         ("explain", (["a", 3],), TypeError, "Received at 1: 3"),
         ("translate", (["\ud800"],), ValueError, "UTF-8"),
         ("score", (["a"], []), ValueError, "1 texts and 0 translations"),
         ("n_best", (["a"], [0.1, 0.2]), ValueError, "2 for 1 texts"),
+        ("n_best", (["a", "b"], "12"), TypeError, "numbers, or one number"),
         ("sample", (["a"], 0.5), TypeError, "integer"),
         ("translate_ids", ([[1.0]],), TypeError, "lists of integers"),
+        ("translate_ids", ([[7], b"78"],), TypeError, "lists of integers. Received at 1"),
+        ("translate_ids", ("",), TypeError, "rows of integers"),
     ],
 )
 def test_bad_input_is_refused_before_it_is_sent(connect, method, arguments, error, message):
