@@ -6,6 +6,7 @@ from keras_luong.text.filters import PairFilter
 from keras_luong.text.pairs import EncodedPairs, encode_pairs, read_pairs, stream_pairs
 from keras_luong.text.sampled_pairs import SampledPairs, sample_pairs
 from keras_luong.text.subword_tokenizer import SubwordTokenizer
+from keras_luong.text_files import read_lines
 
 __all__ = [
     "EncodedFiles",
@@ -18,6 +19,7 @@ __all__ = [
     "encode_files",
     "encode_pairs",
     "evaluation_batches",
+    "read_lines",
     "read_pairs",
     "sample_pairs",
     "stream_pairs",

@@ -93,7 +93,7 @@ def encode_files(
     files by the same tokenizers and limits.
 
     Args:
-        source_path: Source texts, one a line, plain or `.gz`.
+        source_path: Source texts, one a line, plain or `.gz`, as `read_lines` reads them.
         target_path: Target texts.
         source_tokenizer: Tokenizer of the source texts.
         target_tokenizer: Tokenizer of the target texts; may be the same.

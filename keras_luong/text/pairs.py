@@ -1,19 +1,16 @@
 """Sentence pairs: read from two parallel files, and encoded once to ids."""
 
 import dataclasses
-import gzip
 import itertools
 import os
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
 from keras_luong.text.subword_tokenizer import SubwordTokenizer
+from keras_luong.text_files import is_standard_input, read_lines
 
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # Texts for one call of the tokenizer: enough to keep it busy, few enough to hold in memory.
 _CHUNK = 8192
 
@@ -53,8 +50,8 @@ def stream_pairs(
 ) -> Iterator[tuple[str, str]]:
     r"""Reads two parallel files line by line, line n of one being the translation of the other's.
 
-    Files whose name ends in `.gz` are unpacked. Lines end at `\n` or `\r\n` and nowhere else; a
-    byte order mark at the start is removed. Empty lines stay: `encode_pairs` drops and counts them.
+    Each is read as `read_lines` says: UTF-8, `.gz` is unpacked, `"-"` is standard input, lines end
+    at `\n` or `\r\n` and nowhere else. Empty lines stay: `encode_pairs` drops and counts them.
 
     Yields:
         Tuples of source and target text. No more than a line of each file is in memory.
@@ -62,9 +59,12 @@ def stream_pairs(
     Raises:
         FileNotFoundError: If a file is missing.
         ValueError: If a file is empty, is not UTF-8 (with the number of the line), cannot be
-            unpacked, or has more lines than the other (with both counts). What was yielded before
-            is right, so a caller that wants all or nothing reads to the end first.
+            unpacked, or has more lines than the other (with both counts), and if both are standard
+            input. What was yielded before is right, so a caller that wants all or nothing reads to
+            the end first.
     """
+    if is_standard_input(source_path) and is_standard_input(target_path):
+        raise ValueError("Only one of two files can be standard input. Received: '-' for both")
     counts = [0, 0]
     for pair in itertools.zip_longest(_lines(source_path), _lines(target_path)):
         counts = [count + (text is not None) for count, text in zip(counts, pair, strict=True)]
@@ -160,33 +160,12 @@ def _check_left(encoded: EncodedPairs, max_length: int) -> None:
 
 
 def _lines(path: str | os.PathLike[str]) -> Iterator[str]:
-    path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"There is no file {str(path)!r}.")
     is_empty = True
-    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-        try:
-            # Lines of bytes end at \n alone. Those of text end where other tools do not end them,
-            # such as at U+2028, and two parallel files would no longer agree.
-            for number, line in enumerate(file, start=1):
-                line = line.removeprefix(_BYTE_ORDER_MARK) if number == 1 else line
-                if line:  # a byte order mark alone is no line
-                    is_empty = False
-                    yield _decode(line.removesuffix(b"\n").removesuffix(b"\r"), path, number)
-        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-            raise ValueError(f"The file {str(path)!r} is no complete gzip file: {error}") from error
+    for line in read_lines(path):
+        is_empty = False
+        yield line
     if is_empty:
         raise ValueError(f"The file {str(path)!r} is empty.")
-
-
-def _decode(line: bytes, path: Path, number: int) -> str:
-    try:
-        return line.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"Line {number} of {str(path)!r} is not UTF-8: byte {line[error.start]:#04x} at "
-            f"position {error.start}."
-        ) from error
 
 
 def _split_pairs(pairs: Iterable[tuple[str, str]]) -> tuple[list[bytes], list[bytes]]:

@@ -3,11 +3,11 @@
 import os
 import re
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from keras_luong.text_files import read_lines
 from keras_luong.training.alignment_images import Alignment
 
 Links = frozenset[tuple[int, int]]
@@ -33,14 +33,13 @@ def read_gold_alignments(path: str | os.PathLike[str]) -> list[GoldAlignment]:
     """Reads alignments in the Pharaoh format: one sentence a line, links as `source-target`.
 
     Words are counted from 0. A link `3-4` is sure; `3p4` or `3?4` is possible and no more. A
-    sentence without links is an empty line.
+    sentence without links is an empty line. `.gz` is unpacked, and `"-"` is standard input.
 
     Raises:
+        FileNotFoundError: If there is no such file.
         ValueError: For anything else in a line, with its number.
     """
-    lines = Path(path).read_text(encoding="utf-8").split("\n")
-    lines = lines[:-1] if lines and not lines[-1] else lines
-    return [_gold(line, number, path) for number, line in enumerate(lines, start=1)]
+    return [_gold(line, number, path) for number, line in enumerate(read_lines(path), start=1)]
 
 
 def _gold(line: str, number: int, path: str | os.PathLike[str]) -> GoldAlignment:

@@ -50,6 +50,15 @@ def test_unequal_line_counts(tmp_path):
         read_pairs(source, target)
 
 
+def test_one_of_two_files_can_be_standard_input(tmp_path, monkeypatch):
+    source = write(tmp_path / "a.de.gz", b"1\n2\n")
+    with write(tmp_path / "piped", b"one\ntwo\n").open("rb") as file:
+        monkeypatch.setattr("sys.stdin", file)
+        assert read_pairs(source, "-") == [("1", "one"), ("2", "two")]
+    with pytest.raises(ValueError, match="Only one .* standard input"):
+        read_pairs("-", "-")
+
+
 def test_a_missing_file(tmp_path):
     there = write(tmp_path / "a.de", b"1\n")
     for paths in ((there, tmp_path / "b.en"), (tmp_path / "b.en", there)):

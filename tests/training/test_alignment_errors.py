@@ -1,3 +1,5 @@
+import gzip
+
 import numpy as np
 import pytest
 
@@ -49,6 +51,9 @@ def test_a_file_in_the_pharaoh_format(tmp_path):
         gold(""),
         gold("3-4"),
     ]
+    packed = tmp_path / "gold.gz"
+    packed.write_bytes(gzip.compress(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n")))
+    assert read_gold_alignments(packed) == read_gold_alignments(path)
     path.write_text("0-0\n1:1\n")
     with pytest.raises(ValueError, match="Line 2 of .*gold.*'1:1'"):
         read_gold_alignments(path)

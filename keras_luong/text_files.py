@@ -1,0 +1,110 @@
+"""Text files, opened in one place: one text a line, plain, gzipped or from standard input."""
+
+import contextlib
+import gzip
+import os
+import sys
+import zlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+STANDARD_INPUT = "-"
+
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_CHUNK = 65_536
+# How files begin that are no UTF-8 text, and what to do with them.
+_OTHERS = {
+    b"\x1f\x8b": "gzipped: let its name end in .gz, or unpack it with gunzip",
+    b"BZh": "packed by bzip2: unpack it with bunzip2",
+    b"\xfd7zXZ": "packed by xz: unpack it with unxz",
+    b"\x28\xb5\x2f\xfd": "packed by zstd: unpack it with unzstd",
+    b"PK\x03\x04": "a zip archive: unpack it with unzip",
+    b"\xff\xfe": "UTF-16: convert it with iconv -f UTF-16 -t UTF-8",
+    b"\xfe\xff": "UTF-16: convert it with iconv -f UTF-16 -t UTF-8",
+}
+
+
+def read_lines(path: str | os.PathLike[str], *, errors: str = "strict") -> Iterator[str]:
+    r"""Reads a text file line by line, with one line in memory.
+
+    A file whose name ends in `.gz` is unpacked, and `"-"` is standard input. The text is UTF-8; a
+    byte order mark at its start is removed. Lines end at `\n` or `\r\n` and nowhere else, and their
+    ends are removed.
+
+    Args:
+        path: The file.
+        errors: What becomes of bytes that are not UTF-8: `"strict"` raises, `"replace"` reads
+            U+FFFD.
+
+    Yields:
+        Strings. An empty file yields none.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file cannot be unpacked, is packed in another way, is UTF-16 (it has NUL
+            bytes, with or without a byte order mark), or is not UTF-8, with the number of the line.
+    """
+    name = "standard input" if is_standard_input(path) else repr(str(path))
+    try:
+        with _opened(path) as file:
+            # Lines of bytes end at \n alone. Those of text end where other tools do not end them,
+            # such as at U+2028, and two parallel files would no longer agree.
+            for number, line in enumerate(file, start=1):
+                if number == 1:
+                    _check_start(line, name)
+                    line = line.removeprefix(_BYTE_ORDER_MARK)
+                if line:  # a byte order mark alone is no line
+                    yield _decoded(
+                        line.removesuffix(b"\n").removesuffix(b"\r"), errors, name, number
+                    )
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise ValueError(f"The file {name} is no complete gzip file: {error}") from error
+
+
+def is_standard_input(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is the `-` that stands for standard input."""
+    return os.fspath(path) == STANDARD_INPUT
+
+
+def standard_input() -> Iterator[bytes]:
+    """The lines of standard input, read without a file of Python's.
+
+    Such a file is closed in the end, and Python aborts or hangs there if a thread still waits for a
+    line of it.
+    """
+    rest = b""
+    while chunk := os.read(sys.stdin.fileno(), _CHUNK):
+        *lines, rest = (rest + chunk).split(b"\n")
+        yield from (line + b"\n" for line in lines)
+    if rest:
+        yield rest
+
+
+def _opened(path: str | os.PathLike[str]) -> contextlib.AbstractContextManager[Iterable[bytes]]:
+    if is_standard_input(path):
+        return contextlib.nullcontext(standard_input())
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"There is no file {str(path)!r}.")
+    return gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb")
+
+
+def _check_start(line: bytes, name: str) -> None:
+    for start, kind in _OTHERS.items():
+        if line.startswith(start):
+            raise ValueError(f"The file {name} is no UTF-8 text. It is {kind}.")
+
+
+def _decoded(line: bytes, errors: str, name: str, number: int) -> str:
+    if b"\0" in line:
+        raise ValueError(
+            f"Line {number} of {name} is no UTF-8 text: it has a NUL byte. UTF-16 can be converted "
+            "with iconv -f UTF-16LE -t UTF-8."
+        )
+    try:
+        return line.decode("utf-8", errors)
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"Line {number} of {name} is not UTF-8: byte {line[error.start]:#04x} at "
+            f"position {error.start}."
+        ) from error
