@@ -16,7 +16,12 @@ from keras_luong.training.inverse_square_root import InverseSquareRoot
 from keras_luong.training.masked_crossentropy import MaskedCrossentropy
 from keras_luong.training.perplexity import Perplexity
 from keras_luong.training.sample_texts import SampleTexts
-from keras_luong.training.text_scores import TextScores, check_scores, score_texts
+from keras_luong.training.text_scores import (
+    TextScores,
+    check_scores,
+    score_signatures,
+    score_texts,
+)
 from keras_luong.training.token_accuracy import TokenAccuracy
 from keras_luong.training.training_checkpoint import Position, TrainingCheckpoint
 from keras_luong.training.training_speed import TrainingSpeed
@@ -43,6 +48,7 @@ __all__ = [
     "check_scores",
     "draw_alignment",
     "read_gold_alignments",
+    "score_signatures",
     "score_texts",
     "subword_alignments",
     "word_links",

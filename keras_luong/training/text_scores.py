@@ -1,37 +1,30 @@
 """BLEU, chrF and exact match of a validation set, while a model trains."""
 
-from collections.abc import Callable, Sequence
+import re
+import warnings
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import keras
 
-
-def _exact_match(hypotheses: Sequence[str], references: Sequence[str]) -> float:
-    equal = [one == other for one, other in zip(hypotheses, references, strict=True)]
-    return sum(equal) / len(equal)
-
-
-def _sacrebleu(name: str) -> Callable[[Sequence[str], Sequence[str]], float]:
-    def score(hypotheses: Sequence[str], references: Sequence[str]) -> float:
-        metric = getattr(_import_sacrebleu(), name)()
-        return metric.corpus_score(list(hypotheses), [list(references)]).score
-
-    return score
-
-
-def _import_sacrebleu() -> Any:
-    try:
-        import sacrebleu
-    except ImportError as error:
-        raise ImportError(
-            "BLEU and chrF are computed by sacrebleu: pip install 'keras-luong[examples]'. "
-            "'exact_match' needs nothing."
-        ) from error
-    return sacrebleu
+# Of sacrebleu's classes, by our names.
+_SACREBLEU = {"bleu": "BLEU", "chrf": "CHRF"}
+_SCORES = (*_SACREBLEU, "exact_match")
+# These tokenizers split at spaces and punctuation, and these scripts have no spaces between words:
+# Thai, Lao, Tibetan, Burmese, Khmer, Japanese and Chinese.
+_SPLIT_AT_SPACES = (None, "13a", "intl")
+_WITHOUT_SPACES = re.compile(
+    "[\u0e00-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
+)
+_LEAST_SHARE = 0.1
 
 
 def score_texts(
-    hypotheses: Sequence[str], references: Sequence[str], scores: Sequence[str]
+    hypotheses: Iterable[str],
+    references: Iterable[str],
+    scores: Iterable[str],
+    *,
+    tokenize: str | None = None,
 ) -> dict[str, float]:
     """Compares texts with their references.
 
@@ -39,30 +32,111 @@ def score_texts(
         hypotheses: Strings.
         references: One for each.
         scores: As in `TextScores`.
+        tokenize: As in `TextScores`.
 
     Raises:
-        ImportError: If a score needs sacrebleu and it is not installed.
-        ValueError: For an unknown score.
+        ImportError: If a score needs sacrebleu, or a tokenizer other packages, and they are not
+            installed.
+        ValueError: For an unknown score or tokenizer, a tokenizer without BLEU, no texts, and if
+            there is not one reference for each.
 
     Example:
 
     >>> score_texts(["a dog", "one"], ["a dog", "two"], ["exact_match"])
     {'exact_match': 0.5}
     """
-    check_scores(scores)
-    return {name: _SCORES[name](hypotheses, references) for name in scores}
+    scores = list(scores)
+    check_scores(scores, tokenize)
+    hypotheses, references = list(hypotheses), list(references)
+    _warn_of_texts_without_spaces(references, scores, tokenize)
+    return _scored(hypotheses, references, scores, tokenize)
 
 
-def check_scores(scores: Sequence[str]) -> None:
-    """Refuses what `score_texts` would refuse as scores: rather than after an epoch."""
+def score_signatures(scores: Iterable[str], *, tokenize: str | None = None) -> dict[str, str]:
+    """What sacrebleu calls its signatures: all that a score depends on, to be written beside it.
+
+    Args:
+        scores: As in `TextScores`. `"exact_match"` has no signature.
+        tokenize: As in `TextScores`.
+
+    Raises:
+        ImportError: As `score_texts`.
+        ValueError: As `score_texts`.
+    """
+    scores = list(scores)
+    check_scores(scores, tokenize)
+    metrics = {name: _metric(name, tokenize) for name in scores if name in _SACREBLEU}
+    for metric in metrics.values():
+        metric.corpus_score(["a"], [["a"]])  # it has no signature before it has seen references
+    return {name: str(metric.get_signature()) for name, metric in metrics.items()}
+
+
+def check_scores(scores: Sequence[str], tokenize: str | None = None) -> None:
+    """Raises what `score_texts` would raise for these arguments: rather than after an epoch."""
     unknown = [name for name in scores if name not in _SCORES]
     if unknown or not scores:
         raise ValueError(f"`scores` must be of {sorted(_SCORES)}. Received: {scores!r}")
-    if set(scores) - {"exact_match"}:
-        _import_sacrebleu()
+    if tokenize is not None and "bleu" not in scores:
+        raise ValueError(
+            f"`tokenize` is of BLEU. Received: tokenize={tokenize!r} and scores={scores!r}"
+        )
+    for name in scores:
+        if name in _SACREBLEU:
+            _metric(name, tokenize)
 
 
-_SCORES = {"bleu": _sacrebleu("BLEU"), "chrf": _sacrebleu("CHRF"), "exact_match": _exact_match}
+def _scored(
+    hypotheses: list[str], references: list[str], scores: Iterable[str], tokenize: str | None
+) -> dict[str, float]:
+    if not references or len(hypotheses) != len(references):
+        raise ValueError(
+            "There must be one hypothesis for each reference, and at least one. Received: "
+            f"{len(hypotheses)} hypotheses and {len(references)} references"
+        )
+    return {name: _score(name, hypotheses, references, tokenize) for name in scores}
+
+
+def _score(name: str, hypotheses: list[str], references: list[str], tokenize: str | None) -> float:
+    if name in _SACREBLEU:
+        return _metric(name, tokenize).corpus_score(hypotheses, [references]).score
+    equal = [one == other for one, other in zip(hypotheses, references, strict=True)]
+    return sum(equal) / len(equal)
+
+
+def _metric(name: str, tokenize: str | None) -> Any:
+    """The metric of sacrebleu."""
+    try:
+        import sacrebleu
+    except ImportError as error:
+        raise ImportError(
+            "BLEU and chrF are computed by sacrebleu: pip install 'keras-luong[examples]'. "
+            "'exact_match' needs nothing."
+        ) from error
+    if name != "bleu":
+        return getattr(sacrebleu, _SACREBLEU[name])()
+    known = sorted(sacrebleu.BLEU.TOKENIZERS)
+    if tokenize is not None and tokenize not in known:
+        raise ValueError(f"`tokenize` must be one of {known}. Received: {tokenize!r}")
+    try:
+        return sacrebleu.BLEU(tokenize=tokenize)
+    except (ImportError, RuntimeError) as error:  # of a package that it needs
+        message = " ".join(str(error).split())
+        raise ImportError(f"The tokenizer {tokenize!r} of sacrebleu: {message}") from error
+
+
+def _warn_of_texts_without_spaces(
+    references: Sequence[str], scores: Sequence[str], tokenize: str | None
+) -> None:
+    if "bleu" not in scores or tokenize not in _SPLIT_AT_SPACES:
+        return
+    text = "".join("".join(references).split())
+    if len(_WITHOUT_SPACES.findall(text)) > _LEAST_SHARE * len(text):
+        warnings.warn(
+            f"BLEU with the tokenizer {tokenize or '13a'!r} splits at spaces, and the references "
+            "are in a script without them: it is near 0, however good the translations are. Use "
+            "`tokenize='zh'` for Chinese, 'ja-mecab' for Japanese, 'char' for others.",
+            stacklevel=3,
+        )
 
 
 class TextScores(keras.callbacks.Callback):
@@ -78,16 +152,21 @@ class TextScores(keras.callbacks.Callback):
         translate: Function from a list of texts to their translations, such as
             `translator.translate`. The callback knows no model.
         pairs: Tuples of source text and reference.
-        scores: Of `"bleu"` and `"chrf"`, those of sacrebleu (0 to 100; 13a, cased, detokenized),
-            and `"exact_match"`, the share of texts that equal their reference.
+        scores: Of `"bleu"` and `"chrf"`, those of sacrebleu (0 to 100; cased, detokenized), and
+            `"exact_match"`, the share of texts that equal their reference.
         every: Epochs from one scoring to the next. The first is scored.
+        tokenize: For BLEU: a tokenizer of sacrebleu; `"13a"` by default. It splits at spaces, so
+            BLEU of text without them is near 0, and there is a warning: `"zh"` is for Chinese,
+            `"ja-mecab"` for Japanese, `"char"` for others.
 
     Attributes:
         last_scores: What it found last, as it stands in the logs. `TrainingCheckpoint` keeps it.
+        signatures: Those of sacrebleu, by score: printed when a training begins.
 
     Raises:
-        ImportError: If a score needs sacrebleu and it is not installed.
-        ValueError: For no pairs, an unknown score or an `every` below 1.
+        ImportError: If a score needs sacrebleu, or a tokenizer other packages, and they are not
+            installed.
+        ValueError: For no pairs, an unknown score or tokenizer, and an `every` below 1.
 
     Example:
 
@@ -109,13 +188,17 @@ class TextScores(keras.callbacks.Callback):
 
     def __init__(
         self,
-        translate: Callable[[list[str]], Sequence[str]],
-        pairs: Sequence[tuple[str, str]],
-        scores: Sequence[str] = ("bleu", "chrf"),
+        translate: Callable[[list[str]], Iterable[str]],
+        pairs: Iterable[tuple[str, str]],
+        scores: Iterable[str] = ("bleu", "chrf"),
         every: int = 1,
+        *,
+        tokenize: str | None = None,
     ) -> None:
         super().__init__()
-        check_scores(scores)
+        self.scores = tuple(scores)
+        self.signatures = score_signatures(self.scores, tokenize=tokenize)
+        pairs = list(pairs)
         if not pairs:
             raise ValueError("`pairs` must hold at least one pair to score. Received none")
         if every < 1:
@@ -123,15 +206,21 @@ class TextScores(keras.callbacks.Callback):
         self.translate = translate
         self.sources = [source for source, _ in pairs]
         self.references = [reference for _, reference in pairs]
-        self.scores = tuple(scores)
+        _warn_of_texts_without_spaces(self.references, self.scores, tokenize)
+        self.tokenize = tokenize
         self.every = every
         self.last_scores: dict[str, float] = {}
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Prints the signatures."""
+        for name, signature in self.signatures.items():
+            print(f"val_{name}: {signature}")
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Adds the scores to the logs."""
         if not self.last_scores or epoch % self.every == 0:
-            hypotheses = self.translate(self.sources)
-            found = score_texts(hypotheses, self.references, self.scores)
+            hypotheses = list(self.translate(self.sources))
+            found = _scored(hypotheses, self.references, self.scores, self.tokenize)
             self.last_scores = {f"val_{name}": score for name, score in found.items()}
         if logs is not None:
             logs.update(self.last_scores)

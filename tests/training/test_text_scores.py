@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_luong.training import TextScores
+from keras_luong.training import TextScores, score_signatures, score_texts
 
 PAIRS = [("eins", "one small house"), ("zwei", "two"), ("drei", "three"), ("vier", "four")]
 
@@ -76,9 +76,69 @@ def test_chrf_by_hand():
     assert logs["val_chrf"] == pytest.approx(100 * 5 * recall / (4 + recall))
 
 
+CHINESE, THAI = "我们都是好朋友", "พวกเราเป็นเพื่อนที่ดีต่อกัน"
+JAPANESE = "わたしたちは友達です"
+
+
+@pytest.mark.parametrize(
+    ("text", "tokenize", "is_warned_of"),
+    [
+        (CHINESE, None, True),
+        (f"Keras3{CHINESE}2024年", "13a", True),
+        (JAPANESE, "intl", True),
+        (THAI, None, True),
+        (CHINESE, "zh", False),
+        (THAI, "char", False),
+        ("우리는 모두 좋은 친구입니다", None, False),
+        ("Sie schrieb das Zeichen 我 auf das Papier", None, False),
+    ],
+)
+def test_text_without_spaces_needs_another_tokenizer(recwarn, text, tokenize, is_warned_of):
+    pytest.importorskip("sacrebleu")
+    hypotheses, references = [text[:-1]], [text]  # all but the last character is right
+    found = score_texts(hypotheses, references, ["bleu"], tokenize=tokenize)
+    assert (found["bleu"] == 0) == is_warned_of
+    warned = [str(one.message) for one in recwarn if "splits at spaces" in str(one.message)]
+    assert len(warned) == is_warned_of and all("for Chinese" in one for one in warned)
+    TextScores(lambda _: hypotheses, [("", text)], ["chrf"])  # counts characters
+    assert len(recwarn) == is_warned_of
+
+
+def test_the_tokenizer_of_the_scores_while_training(capsys):
+    """Characters: 6 of 6, 5 of 5, 4 of 4 and 3 of 3 n-grams are right, and one is missing."""
+    pytest.importorskip("sacrebleu")
+    callback = TextScores(lambda _: [CHINESE[:-1]], iter([("", CHINESE)]), tokenize="zh")
+    history = fit(callback, epochs=2).history
+    assert history["val_bleu"] == pytest.approx([100 * np.exp(1 - 7 / 6)] * 2)
+    printed = capsys.readouterr().out
+    assert printed.count("|tok:zh|") == 1 and "val_chrf: nrefs:1" in printed
+    assert "|tok:zh|" in score_signatures(["bleu"], tokenize="zh")["bleu"]
+    assert "|tok:13a|" in score_signatures(["bleu", "exact_match"])["bleu"]
+
+
+@pytest.mark.parametrize("tokenize", ["ja-mecab", "ko-mecab"])
+def test_a_tokenizer_without_its_package(monkeypatch, tokenize):
+    pytest.importorskip("sacrebleu")
+    name = f"tokenizer_{tokenize.replace('-', '_')}"
+    monkeypatch.setattr(f"sacrebleu.tokenizers.{name}.MeCab", None)
+    with pytest.raises(ImportError, match=rf"'{tokenize}' of sacrebleu.*pip install sacrebleu"):
+        TextScores(list, PAIRS, ["bleu"], tokenize=tokenize)
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [(([], []), "0 hypotheses and 0 ref"), ((["a"], iter("ab")), "1 hypotheses and 2 ref")],
+)
+def test_as_many_references_as_hypotheses(texts, message):
+    with pytest.raises(ValueError, match=message):
+        score_texts(*texts, ["exact_match"])
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ({"scores": ["bleu"], "tokenize": "zn"}, "'13a', 'char'.*Received: 'zn'"),
+        ({"tokenize": "zh"}, "is of BLEU. Received: tokenize='zh' and scores=.'exact_match'"),
         ({"scores": ["rouge"]}, "'bleu', 'chrf', 'exact_match'.*rouge"),
         ({"scores": []}, r"Received: \[\]"),
         ({"pairs": []}, "at least one pair"),
