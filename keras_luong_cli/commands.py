@@ -2,12 +2,12 @@
 
 import argparse
 import contextlib
+import itertools
 import json
-import os
 import queue
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,29 +23,29 @@ from keras_luong import (
     read_pairs,
 )
 from keras_luong.serving import check_saved_model, check_version_path, next_version
-from keras_luong.training import check_scores, score_texts
+from keras_luong.text import read_lines
+from keras_luong.training import score_signatures, score_texts
+from keras_luong_cli.checks import beam_width, tokenizer_names, work_folder
 
-# Lines that are read before the first of them is translated, and the most bytes of them at a time.
+# Subwords of a text that has so many, unless the user says how many there are to be.
+_VOCABULARY = 8000
+# Lines that are read before the first of them is translated.
 _READ_AHEAD = 10_000
-_CHUNK = 65_536
 # What `evaluate` prints, by the names that `score_texts` has for it.
 _MEASURES = {"bleu": "BLEU", "chrf": "chrF", "exact_match": "exact_match"}
 
 
 def train(options: argparse.Namespace) -> int:
     """Trains a translator and saves it."""
-    if options.out.exists():
-        raise FileExistsError(f"{str(options.out)!r} exists and is not overwritten.")
-    work = options.work or options.out.with_name(f"{options.out.name}.work")
+    work = work_folder(options)
     pairs = read_pairs(options.source, options.target)
     valid = read_pairs(*options.valid) if options.valid else None
     keras.utils.set_random_seed(options.seed)
     sides = [[source for source, _ in pairs], [target for _, target in pairs]]
     texts = sides if options.separate else [sides[0] + sides[1]]
-    names = ("source", "target") if options.separate else ("joint",)
     tokenizers = [
-        _tokenizer(work / f"{name}.tokenizer", side, options.vocabulary)
-        for name, side in zip(names, texts, strict=True)
+        _tokenizer(work / name, side, options.vocabulary)
+        for name, side in zip(tokenizer_names(options.separate), texts, strict=True)
     ]
     model = luong_seq2seq(
         tokenizers[0].vocabulary_size,
@@ -72,17 +72,20 @@ def train(options: argparse.Namespace) -> int:
     return 0
 
 
-def _tokenizer(path: Path, texts: list[str], size: int) -> SubwordTokenizer:
+def _tokenizer(path: Path, texts: list[str], size: int | None) -> SubwordTokenizer:
     """That of an earlier start, whose checkpoints are of its ids; else a new one."""
     if path.exists():
-        tokenizer = SubwordTokenizer.load(path)
-        if tokenizer.vocabulary_size != size:
-            raise ValueError(
-                f"{path.parent} is of a training with a vocabulary of {tokenizer.vocabulary_size}: "
-                f"name another --work, or remove that folder. Received: {size}"
-            )
-        return tokenizer
-    tokenizer = SubwordTokenizer.train(texts, size)
+        return SubwordTokenizer.load(path)
+    try:
+        tokenizer = SubwordTokenizer.train(texts, size or _VOCABULARY, exact=size is not None)
+    except ValueError as error:
+        raise ValueError(str(error).replace("`vocabulary_size`", "--vocabulary")) from error
+    if size is None and tokenizer.vocabulary_size < _VOCABULARY:
+        print(
+            f"keras-luong train: note: the vocabulary has {tokenizer.vocabulary_size} subwords, "
+            f"not {_VOCABULARY}: the texts hold no more.",
+            file=sys.stderr,
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     tokenizer.save(path)
     return tokenizer
@@ -90,29 +93,13 @@ def _tokenizer(path: Path, texts: list[str], size: int) -> SubwordTokenizer:
 
 def translate(options: argparse.Namespace) -> int:
     """Translates lines as they come."""
-    with contextlib.ExitStack() as stack:
-        # What is not there is said before anything is loaded.
-        files = [stack.enter_context(path.open("rb")) for path in options.files]
-        translator, search = Translator.load(options.translator), _search(options)
-        for texts in _ready(files or [standard_input()], options.batch_size):
-            for one in translator.explain(texts, search, verbose=0):
-                sys.stdout.buffer.write(_line(one, options.scores))
-            sys.stdout.buffer.flush()
+    translator, search = Translator.load(options.translator), _search(options)
+    files = [read_lines(path, errors="replace") for path in options.files or ["-"]]
+    for texts in _ready(itertools.chain.from_iterable(files), options.batch_size):
+        for one in translator.explain(texts, search, verbose=0):
+            sys.stdout.buffer.write(_line(one, options.scores))
+        sys.stdout.buffer.flush()
     return 0
-
-
-def standard_input() -> Iterator[bytes]:
-    """The lines of standard input, read without a file of Python's.
-
-    Such a file is closed in the end, and Python aborts or hangs there if a thread still waits for a
-    line of it.
-    """
-    rest = b""
-    while chunk := os.read(sys.stdin.fileno(), _CHUNK):
-        *lines, rest = (rest + chunk).split(b"\n")
-        yield from lines
-    if rest:
-        yield rest
 
 
 def _line(translation: Any, scores: bool) -> bytes:
@@ -121,15 +108,14 @@ def _line(translation: Any, scores: bool) -> bytes:
     return (score + " ".join(translation.text.splitlines()) + "\n").encode()
 
 
-def _ready(files: Sequence[Iterable[bytes]], most: int) -> Iterator[list[str]]:
+def _ready(texts: Iterable[str], most: int) -> Iterator[list[str]]:
     """Yields the lines that are there, `most` at a time: few from a slow pipe, but at once."""
     lines: queue.Queue[str | BaseException | None] = queue.Queue(_READ_AHEAD)
 
     def read() -> None:
         try:
-            for file in files:
-                for line in file:
-                    lines.put(line.decode("utf-8", "replace").removesuffix("\n").removesuffix("\r"))
+            for text in texts:
+                lines.put(text)
             lines.put(None)
         except BaseException as error:
             lines.put(error)
@@ -151,9 +137,6 @@ def _ready(files: Sequence[Iterable[bytes]], most: int) -> Iterator[list[str]]:
 
 def evaluate(options: argparse.Namespace) -> int:
     """Prints what sacreBLEU says of translations."""
-    if options.out and options.out.exists():
-        raise FileExistsError(f"{str(options.out)!r} exists and is not overwritten.")
-    check_scores(list(_MEASURES))
     pairs = read_pairs(options.source, options.target)
     sources, references = map(list, zip(*pairs, strict=True))
     translator = Translator.load(options.translator)
@@ -161,11 +144,14 @@ def evaluate(options: argparse.Namespace) -> int:
         translations = translator.translate(
             sources, _search(options), batch_size=options.batch_size
         )
-    found = score_texts(translations, references, list(_MEASURES))
+    found = score_texts(translations, references, _MEASURES, tokenize=options.tokenize)
     scores = {_MEASURES[name]: score for name, score in found.items()}
     text = json.dumps({name: round(score, 4) for name, score in scores.items()}, indent=2)
+    for name, signature in score_signatures(_MEASURES, tokenize=options.tokenize).items():
+        print(f"{_MEASURES[name]}: {signature}", file=sys.stderr)
     print(text)
     if options.out:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
         options.out.write_text(text + "\n", encoding="utf-8")
     return 0
 
@@ -174,12 +160,11 @@ def export(options: argparse.Namespace) -> int:
     """Writes a SavedModel."""
     path = options.path if options.path.name.isdecimal() else next_version(options.path)
     check_version_path(path)
-    scores = json.loads(options.scores.read_text(encoding="utf-8")) if options.scores else None
-    if scores is not None and not isinstance(scores, dict):
-        raise ValueError(f"{str(options.scores)!r} must hold an object: scores by name.")
     translator = Translator.load(options.translator)
     sample = SamplingSearch() if options.sample else None
-    translator.export(path, _search(options), n_best=options.n_best, sample=sample, scores=scores)
+    translator.export(
+        path, _search(options), n_best=options.n_best, sample=sample, scores=options.scores
+    )
     print(path)
     return 0
 
@@ -203,6 +188,7 @@ def check(options: argparse.Namespace) -> int:
 def _search(options: argparse.Namespace) -> Any:
     if options.search == "greedy":
         return GreedySearch()
+    width = beam_width(options)
     if not options.length_penalty:
-        return BeamSearch(options.beam_width)
-    return BeamSearch(options.beam_width, length_penalty="gnmt", alpha=options.length_penalty)
+        return BeamSearch(width)
+    return BeamSearch(width, length_penalty="gnmt", alpha=options.length_penalty)

@@ -6,7 +6,10 @@ import importlib.metadata
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
+
+from keras_luong_cli.checks import check
+from keras_luong_cli.import_notes import without_import_notes
+from keras_luong_cli.option_types import fraction, not_negative, path, positive, scores, seed
 
 _DESCRIPTION = """\
 Attention sequence-to-sequence models, from two text files to a served model:
@@ -37,10 +40,11 @@ is in OUT.work, which may be deleted afterwards.
 """
 _TRANSLATE = """\
 Translates lines of standard input, or of files, to standard output: one line for each, in order,
-as soon as it is there. Bytes that are not UTF-8 count as U+FFFD. An empty line gives an empty line.
+as soon as it is there. Files are plain or gzipped (.gz), and - is standard input. Bytes that are
+not UTF-8 count as U+FFFD. An empty line gives an empty line.
 
   echo "A dog runs." | keras-luong translate en_de
-  keras-luong translate en_de news.en > news.de
+  keras-luong translate en_de news.en.gz > news.de
   tail -f log | keras-luong translate en_de --search greedy
   keras-luong translate en_de --scores < news.en | sort -g
 
@@ -48,10 +52,13 @@ TRANSLATOR is a folder that `keras-luong train` or Translator.save wrote. Load o
 """
 _EVALUATE = """\
 Translates one file and compares with another: BLEU and chrF as sacreBLEU counts them (cased,
-detokenized; pip install sacrebleu), and the share of exact matches. Prints JSON.
+detokenized; pip install sacrebleu), and the share of exact matches. Prints JSON, and sacreBLEU's
+signatures to standard error. Text without spaces needs another tokenizer: zh is for Chinese,
+ja-mecab for Japanese (pip install 'sacrebleu[ja]'), char for Thai and others.
 
   keras-luong evaluate en_de test.en test.de
   keras-luong evaluate en_de test.en test.de --out scores.json
+  keras-luong evaluate en_zh test.en test.zh --tokenize zh
 """
 _EXPORT = """\
 Exports a SavedModel that the stock TF Serving loads as it is, with warm-up requests and a card.
@@ -90,11 +97,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status.
     """
     options = parser().parse_args(arguments)
-    # Before TensorFlow is imported: its notes about the processor help nobody here.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    run = getattr(importlib.import_module(f"keras_luong_cli.{options.module}"), options.function)
     try:
-        return run(options)
+        check(options)
+        with without_import_notes():
+            module = importlib.import_module(f"keras_luong_cli.{options.module}")
+        return getattr(module, options.function)(options)
     except KeyboardInterrupt:
         print("keras-luong: stopped", file=sys.stderr)
         return 130
@@ -146,52 +153,42 @@ class _Version(argparse.Action):
         parser.exit()
 
 
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, not {text}")
-    return value
-
-
-def _fraction(text: str) -> float:
-    value = float(text)
-    if not 0 <= value < 1:
-        raise argparse.ArgumentTypeError(f"must be from 0 to below 1, not {text}")
-    return value
-
-
 def _add_train(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", type=Path, help="sentences to read")
-    parser.add_argument("target", type=Path, help="their translations")
-    parser.add_argument("--out", type=Path, required=True, help="a new folder for the translator")
+    parser.add_argument("source", type=path, help="sentences to read")
+    parser.add_argument("target", type=path, help="their translations")
+    parser.add_argument("--out", type=path, required=True, help="a new folder for the translator")
     parser.add_argument(
-        "--valid", nargs=2, type=Path, metavar=("SOURCE", "TARGET"), help="scored every epoch"
+        "--valid", nargs=2, type=path, metavar=("SOURCE", "TARGET"), help="scored every epoch"
     )
-    parser.add_argument("--work", type=Path, help="checkpoints and logs (OUT.work)")
+    parser.add_argument("--work", type=path, help="checkpoints and logs (OUT.work)")
     size = parser.add_argument_group("the model")
-    size.add_argument("--vocabulary", type=_positive, default=8000, help="subwords (%(default)s)")
+    size.add_argument(
+        "--vocabulary",
+        type=positive,
+        help="subwords (8000, or as many as the text allows where that is fewer)",
+    )
     size.add_argument("--separate", action="store_true", help="a vocabulary for each language")
-    size.add_argument("--units", type=_positive, default=256, help="depth (%(default)s)")
-    size.add_argument("--layers", type=_positive, default=1, help="layers (%(default)s)")
+    size.add_argument("--units", type=positive, default=256, help="depth (%(default)s)")
+    size.add_argument("--layers", type=positive, default=1, help="layers (%(default)s)")
     size.add_argument(
         "--cell", choices=("lstm", "gru", "layer_norm_lstm"), default="lstm", help="(%(default)s)"
     )
-    size.add_argument("--dropout", type=_fraction, default=0.3, help="(%(default)s)")
+    size.add_argument("--dropout", type=fraction, default=0.3, help="(%(default)s)")
     size.add_argument(
-        "--max-length", type=_positive, default=100, help="subwords of a text (%(default)s)"
+        "--max-length", type=positive, default=100, help="subwords of a text (%(default)s)"
     )
     how = parser.add_argument_group("the training")
-    how.add_argument("--epochs", type=_positive, default=14, help="(%(default)s)")
-    how.add_argument("--batch-size", type=_positive, default=64, help="pairs (%(default)s)")
-    how.add_argument("--seed", type=int, default=1, help="(%(default)s)")
+    how.add_argument("--epochs", type=positive, default=14, help="(%(default)s)")
+    how.add_argument("--batch-size", type=positive, default=64, help="pairs (%(default)s)")
+    how.add_argument("--seed", type=seed, default=1, help="(%(default)s)")
 
 
 def _add_translate(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("translator", type=Path, help="its folder")
-    parser.add_argument("files", type=Path, nargs="*", help="what to translate (standard input)")
+    parser.add_argument("translator", type=path, help="its folder")
+    parser.add_argument("files", type=path, nargs="*", help="what to translate (standard input)")
     _add_search(parser)
     parser.add_argument(
-        "--batch-size", type=_positive, default=32, help="the most lines at once (%(default)s)"
+        "--batch-size", type=positive, default=32, help="the most lines at once (%(default)s)"
     )
     parser.add_argument(
         "--scores", action="store_true", help="print the score and a tab before each translation"
@@ -199,46 +196,50 @@ def _add_translate(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_evaluate(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("translator", type=Path, help="its folder")
-    parser.add_argument("source", type=Path, help="sentences to translate")
-    parser.add_argument("target", type=Path, help="how they should be translated")
+    parser.add_argument("translator", type=path, help="its folder")
+    parser.add_argument("source", type=path, help="sentences to translate")
+    parser.add_argument("target", type=path, help="how they should be translated")
     _add_search(parser)
-    parser.add_argument("--batch-size", type=_positive, default=64, help="(%(default)s)")
-    parser.add_argument("--out", type=Path, help="a new file for the JSON too")
+    parser.add_argument("--batch-size", type=positive, default=64, help="(%(default)s)")
+    parser.add_argument("--tokenize", help="sacreBLEU's tokenizer for BLEU, such as zh (13a)")
+    parser.add_argument("--out", type=path, help="a new file for the JSON too")
 
 
 def _add_export(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("translator", type=Path, help="its folder")
-    parser.add_argument("path", type=Path, help="a version, or the folder of a model's versions")
+    parser.add_argument("translator", type=path, help="its folder")
+    parser.add_argument("path", type=path, help="a version, or the folder of a model's versions")
     _add_search(parser)
-    parser.add_argument("--n-best", type=_positive, help="of the signature n_best (the beam)")
+    parser.add_argument("--n-best", type=positive, help="of the signature n_best (the beam)")
     parser.add_argument("--sample", action="store_true", help="add the signature sample")
-    parser.add_argument("--scores", type=Path, help="JSON of evaluate, for the model's card")
+    parser.add_argument(
+        "--scores", type=scores, metavar="FILE", help="JSON of evaluate, for the model's card"
+    )
 
 
 def _add_check(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("saved_model", type=Path, help="the folder with saved_model.pb")
-    parser.add_argument("--release", help="of TF Serving: 2.18, 2.19 or 2.20 (the newest)")
+    parser.add_argument("saved_model", type=path, help="the folder with saved_model.pb")
+    releases = ("2.18", "2.19", "2.20")
+    parser.add_argument("--release", choices=releases, help="of TF Serving (the newest of these)")
     parser.add_argument("--ops", action="store_true", help="list every op and who has it")
     parser.add_argument("--no-run", action="store_true", help="read it, and run nothing of it")
 
 
 def _add_serve_config(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("saved_model", type=Path, help="a version, such as saved_models/en_de/1")
-    parser.add_argument("--out", type=Path, required=True, help="a folder for the two files")
+    parser.add_argument("saved_model", type=path, help="a version, such as saved_models/en_de/1")
+    parser.add_argument("--out", type=path, required=True, help="a folder for the two files")
     parser.add_argument("--name", help="of the model (the name of the folder of its versions)")
     parser.add_argument(
-        "--max-batch-size", type=_positive, default=32, help="rows the server joins (%(default)s)"
+        "--max-batch-size", type=positive, default=32, help="rows the server joins (%(default)s)"
     )
     parser.add_argument(
         "--timeout-micros",
-        type=_positive,
+        type=positive,
         default=5000,
         help="how long it waits for more of them (%(default)s)",
     )
     parser.add_argument(
         "--threads",
-        type=_positive,
+        type=positive,
         default=os.cpu_count() or 1,
         help="batches at once (%(default)s)",
     )
@@ -248,7 +249,5 @@ def _add_search(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--search", choices=("beam", "greedy"), default="beam", help="(%(default)s)"
     )
-    parser.add_argument("--beam-width", type=_positive, default=5, help="(%(default)s)")
-    parser.add_argument(
-        "--length-penalty", type=float, default=0.0, help="GNMT's alpha (%(default)s: none)"
-    )
+    parser.add_argument("--beam-width", type=positive, help="(5)")
+    parser.add_argument("--length-penalty", type=not_negative, help="GNMT's alpha (0: none)")

@@ -37,8 +37,6 @@ docker run --rm -p 8500:8500 -p 8501:8501 \\
 def serve_config(options: argparse.Namespace) -> int:
     """Writes both files and prints the command."""
     path: Path = options.saved_model
-    if not (path / "saved_model.pb").is_file():
-        raise FileNotFoundError(f"{str(path)!r} is no SavedModel: it has no saved_model.pb.")
     if not (path.name.isascii() and path.name.isdecimal()):
         raise ValueError(f"An export's folder is named by its version. Received: {str(path)!r}")
     name = options.name or path.absolute().parent.name

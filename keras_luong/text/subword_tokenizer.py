@@ -80,6 +80,7 @@ class SubwordTokenizer(tf.Module):
         texts: Iterable[str],
         vocabulary_size: int,
         *,
+        exact: bool = True,
         model_type: str = "unigram",
         normalization: str = "nmt_nfkc",
         character_coverage: float = 1.0,
@@ -92,6 +93,8 @@ class SubwordTokenizer(tf.Module):
             texts: Strings, which may come from a stream: of more than 2,000,000 every second is
                 used, or every fourth, eighth, and so on, and no more than that are in memory.
             vocabulary_size: Number of ids, the four special ones included.
+            exact: Whether texts that hold fewer subwords raise. `False` takes `vocabulary_size` as
+                the most there may be: the property of that name then says how many there are.
             model_type: `"unigram"`, `"bpe"` (byte pair encoding), or `"char"` for one id a
                 character.
             normalization: What happens to the text first: `"nmt_nfkc"`, `"nmt_nfkc_cf"` (also
@@ -119,6 +122,7 @@ class SubwordTokenizer(tf.Module):
                 sentence_iterator=iter(sentences),
                 model_writer=writer,
                 vocab_size=vocabulary_size,
+                hard_vocab_limit=exact,
                 model_type=model_type,
                 normalization_rule_name=normalization,
                 character_coverage=character_coverage,
@@ -137,7 +141,7 @@ class SubwordTokenizer(tf.Module):
             raise _training_error(error, vocabulary_size, len(sentences)) from error
         tokenizer = cls(writer.getvalue())
         # With characters as pieces, sentencepiece returns fewer than asked for and says nothing.
-        if tokenizer.vocabulary_size != vocabulary_size:
+        if exact and tokenizer.vocabulary_size != vocabulary_size:
             raise _too_large(vocabulary_size, tokenizer.vocabulary_size, len(sentences))
         return tokenizer
 

@@ -310,6 +310,18 @@ def test_a_vocabulary_larger_than_the_text_allows(model_type):
         SubwordTokenizer.train(GERMAN, largest + 1, model_type=model_type)
 
 
+@pytest.mark.parametrize("model_type", ["unigram", "bpe", "char"])
+def test_a_size_that_is_no_more_than_the_most(model_type):
+    """As many subwords as the text holds: one more raises, where the size is exact."""
+    most = SubwordTokenizer.train(GERMAN, 8000, exact=False, model_type=model_type)
+    size = most.vocabulary_size
+    exact = SubwordTokenizer.train(GERMAN, size, model_type=model_type)
+    pieces = [one.pieces(tf.range(size)).numpy().tolist() for one in (most, exact)]
+    assert pieces[0] == pieces[1]
+    with pytest.raises(ValueError, match=f"`vocabulary_size` must be at most {size}"):
+        SubwordTokenizer.train(GERMAN, size + 1, model_type=model_type)
+
+
 def test_a_vocabulary_smaller_than_the_characters():
     with pytest.raises(ValueError, match=r"at least (\d+),.*Received: 10") as caught:
         SubwordTokenizer.train(GERMAN, 10)
