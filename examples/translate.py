@@ -4,8 +4,8 @@ r"""Trains a translator on parallel text, scores it and exports it for TF Servin
         --out saved_models/en_de/1
 
 Any two files with one sentence a line will do, plain or gzipped. Ctrl-C saves the training's state;
-the same command goes on at the same batch. The test set is scored with sacreBLEU (13a, cased,
-detokenized), as a beam search translates it.
+the same command goes on at the same batch. The test set is scored with sacreBLEU (cased,
+detokenized; 13a, or another tokenizer with `--tokenize`), as a beam search translates it.
 
 With `--both-ways-epochs` the model first learns to translate in both directions. Then it translates
 both sides of the training text, and goes on with the direction that is wanted: on the pairs, on its
@@ -22,30 +22,31 @@ import time
 from pathlib import Path
 from typing import Any
 
-import keras
-
-from keras_luong import (
-    BeamSearch,
-    MaskedCrossentropy,
-    SubwordTokenizer,
-    TokenAccuracy,
-    Translator,
-    luong_seq2seq,
-    read_pairs,
+from keras_luong_cli import checks, without_import_notes
+from keras_luong_cli.option_types import (
+    above_zero,
+    count,
+    fraction,
+    not_negative,
+    path,
+    positive,
+    seed,
 )
-from keras_luong.serving import check_version_path
 
 Pairs = list[tuple[str, str]]
 TOKENIZER = "joint.tokenizer"
 # Options that may change where a training goes on or is scored again.
-NOT_OF_TRAINING = {"train", "valid", "test", "out", "work", "beam", "length_penalty", "xla"}
+NOT_OF_TRAINING = {
+    *("train", "valid", "test", "out", "work", "beam", "length_penalty", "tokenize", "xla"),
+}
+VOCABULARY = 6000
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    two_files = {"nargs": 2, "metavar": ("SOURCE", "TARGET")}
+    two_files = {"nargs": 2, "type": path, "metavar": ("SOURCE", "TARGET")}
     parser.add_argument("--train", required=True, help="text to learn from", **two_files)
     parser.add_argument(
         "--valid",
@@ -53,27 +54,31 @@ def arguments() -> argparse.Namespace:
         **two_files,
     )
     parser.add_argument("--test", help="text to score in the end", **two_files)
-    parser.add_argument("--out", type=Path, help="where to export, e.g. saved_models/en_de/1")
+    parser.add_argument("--out", type=path, help="where to export, e.g. saved_models/en_de/1")
     parser.add_argument(
-        "--work", type=Path, help="tokenizer, checkpoints and logs; default: work/ and OUT's name"
+        "--work", type=path, help="tokenizer, checkpoints and logs; default: work/ and OUT's name"
     )
-    parser.add_argument("--vocabulary", type=int, default=6000, help="joint subwords (%(default)s)")
-    parser.add_argument("--units", type=int, default=512, help="depth (%(default)s)")
-    parser.add_argument("--layers", type=int, default=1, help="layers (%(default)s)")
-    parser.add_argument("--cell", choices=("lstm", "gru", "layer_norm_lstm"), default="lstm")
-    parser.add_argument("--dropout", type=float, default=0.5, help="(%(default)s)")
     parser.add_argument(
-        "--word-dropout", type=float, default=0.0, help="share of unknown words (%(default)s)"
+        "--vocabulary",
+        type=positive,
+        help=f"joint subwords ({VOCABULARY}, or as many as the text allows where that is fewer)",
+    )
+    parser.add_argument("--units", type=positive, default=512, help="depth (%(default)s)")
+    parser.add_argument("--layers", type=positive, default=1, help="layers (%(default)s)")
+    parser.add_argument("--cell", choices=("lstm", "gru", "layer_norm_lstm"), default="lstm")
+    parser.add_argument("--dropout", type=fraction, default=0.5, help="(%(default)s)")
+    parser.add_argument(
+        "--word-dropout", type=fraction, default=0.0, help="share of unknown words (%(default)s)"
     )
     parser.add_argument(
         "--consistency",
-        type=float,
+        type=not_negative,
         default=0.0,
         help="weight of how far apart two passes may be; a step takes twice as long (%(default)s)",
     )
     parser.add_argument(
         "--subword-sampling",
-        type=float,
+        type=above_zero,
         metavar="ALPHA",
         help="split into other subwords in every epoch, e.g. 0.2 (default: always the best)",
     )
@@ -84,24 +89,27 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--embeddings-in-memory", help="let attention hand on the words themselves", **on_or_off
     )
-    parser.add_argument("--batch-size", type=int, default=64, help="pairs (%(default)s)")
+    parser.add_argument("--batch-size", type=positive, default=64, help="pairs (%(default)s)")
     parser.add_argument(
-        "--buckets", type=int, default=12, help="shapes of batches at most (%(default)s)"
+        "--buckets", type=positive, default=12, help="shapes of batches at most (%(default)s)"
     )
-    parser.add_argument("--learning-rate", type=float, default=1.5e-3, help="peak (%(default)s)")
-    parser.add_argument("--epochs", type=int, default=27, help="(%(default)s)")
+    parser.add_argument(
+        "--learning-rate", type=above_zero, default=1.5e-3, help="peak (%(default)s)"
+    )
+    parser.add_argument("--epochs", type=positive, default=27, help="(%(default)s)")
     parser.add_argument(
         "--both-ways-epochs",
-        type=int,
+        type=count,
         default=0,
         help="before those, on both directions; each of --epochs is then three times as long",
     )
-    parser.add_argument("--max-length", type=int, default=80, help="subwords (%(default)s)")
-    parser.add_argument("--beam", type=int, default=5, help="of what is scored (%(default)s)")
+    parser.add_argument("--max-length", type=positive, default=80, help="subwords (%(default)s)")
+    parser.add_argument("--beam", type=positive, default=5, help="of what is scored (%(default)s)")
     parser.add_argument(
-        "--length-penalty", type=float, default=0.6, help="GNMT's exponent (%(default)s)"
+        "--length-penalty", type=not_negative, default=0.6, help="GNMT's exponent (%(default)s)"
     )
-    parser.add_argument("--seed", type=int, default=1, help="(%(default)s)")
+    parser.add_argument("--tokenize", help="sacreBLEU's tokenizer for BLEU, such as zh (13a)")
+    parser.add_argument("--seed", type=seed, default=1, help="(%(default)s)")
     precisions = ("float32", "mixed_bfloat16", "mixed_float16")
     parser.add_argument("--precision", choices=precisions, default="float32", help="(%(default)s)")
     parser.add_argument(
@@ -110,8 +118,6 @@ def arguments() -> argparse.Namespace:
         help="compile the training step with XLA, once a shape (default: where there is a GPU)",
     )
     options = parser.parse_args()
-    if options.both_ways_epochs < 0:
-        parser.error(f"--both-ways-epochs must be at least 0. Received: {options.both_ways_epochs}")
     if options.work is None:
         options.work = Path("work", *(options.out.parts[-2:] if options.out else ("translate",)))
     return options
@@ -137,12 +143,55 @@ def check_same_training(options: argparse.Namespace) -> None:
         )
 
 
+def begin() -> argparse.Namespace:
+    """The options, which are looked at before TensorFlow is imported: that takes seconds."""
+    options = arguments()
+    try:
+        checks.text_files(*options.train, *(options.valid or ()), *(options.test or ()))
+        if options.valid or options.test:
+            checks.sacrebleu_tokenizer(options.tokenize)
+        if options.out:
+            checks.version(options.out)
+        if options.units % 2:
+            raise ValueError(f"--units must be even. Received: {options.units}")
+        checks.folder_to_write(options.work)
+        check_same_training(options)
+    except (OSError, ImportError, ValueError) as error:
+        raise SystemExit(f"translate.py: {error}") from error
+    return options
+
+
+if __name__ == "__main__":
+    OPTIONS = begin()
+
+with without_import_notes():
+    import keras
+
+    from keras_luong import (
+        BeamSearch,
+        MaskedCrossentropy,
+        SubwordTokenizer,
+        TokenAccuracy,
+        Translator,
+        luong_seq2seq,
+        read_pairs,
+    )
+    from keras_luong.training import score_signatures, score_texts
+
+
 def tokenizer_for(options: argparse.Namespace, pairs: Pairs) -> SubwordTokenizer:
     """The joint tokenizer of this training, the kept one if there is one."""
     path = options.work / TOKENIZER
     if path.exists():
         return SubwordTokenizer.load(path)
-    return SubwordTokenizer.train([text for pair in pairs for text in pair], options.vocabulary)
+    texts, size = [text for pair in pairs for text in pair], options.vocabulary
+    try:
+        tokenizer = SubwordTokenizer.train(texts, size or VOCABULARY, exact=size is not None)
+    except ValueError as error:
+        raise ValueError(str(error).replace("`vocabulary_size`", "--vocabulary")) from error
+    if size is None and tokenizer.vocabulary_size < VOCABULARY:
+        print(f"The text has no more than {tokenizer.vocabulary_size} subwords: so many are taken.")
+    return tokenizer
 
 
 def keep(options: argparse.Namespace, tokenizer: SubwordTokenizer) -> None:
@@ -244,31 +293,26 @@ def kept_translations(
     return kept
 
 
-def bleu(translator: Translator, pairs: Pairs, search: BeamSearch) -> str:
-    import sacrebleu
-
-    hypotheses = translator.translate([source for source, _ in pairs], search)
-    metric = sacrebleu.BLEU()
-    score = metric.corpus_score(hypotheses, [[target for _, target in pairs]])
-    return f"{score} [{metric.get_signature()}]"
+def bleu(translator: Translator, pairs: Pairs, search: BeamSearch, tokenize: str | None) -> str:
+    sources, references = map(list, zip(*pairs, strict=True))
+    hypotheses = translator.translate(sources, search)
+    score = score_texts(hypotheses, references, ["bleu"], tokenize=tokenize)["bleu"]
+    return f"BLEU = {score:.2f} [{score_signatures(['bleu'], tokenize=tokenize)['bleu']}]"
 
 
-def main() -> None:
-    options = arguments()
+def main(options: argparse.Namespace | None = None) -> None:
+    options = options or begin()
     keras.utils.set_random_seed(options.seed)
     keras.config.set_dtype_policy(options.precision)
     try:
-        if options.out:
-            check_version_path(options.out)
         search = BeamSearch(options.beam, length_penalty="gnmt", alpha=options.length_penalty)
         train = read_pairs(*options.train)
         valid = read_pairs(*options.valid) if options.valid else None
         test = read_pairs(*options.test) if options.test else None
-        check_same_training(options)
         tokenizer = tokenizer_for(options, train)
         model = new_model(options, tokenizer.vocabulary_size)
         translator = Translator(model, tokenizer, tokenizer, max_length=options.max_length)
-        keep(options, tokenizer)  # not before: what is refused leaves nothing
+        keep(options, tokenizer)  # not before: what raises leaves nothing
     except (OSError, ValueError) as error:
         raise SystemExit(f"translate.py: {error}") from error
     start = time.perf_counter()
@@ -295,7 +339,7 @@ def main() -> None:
     }
     for name, pairs in (("valid", valid), ("test", test)):
         if pairs:
-            report[name] = bleu(translator, pairs, search)
+            report[name] = bleu(translator, pairs, search, options.tokenize)
     print(json.dumps(report, indent=2))
     if options.out:
         translator.export(options.out, search)
@@ -304,6 +348,6 @@ def main() -> None:
 
 if __name__ == "__main__":
     try:
-        main()
+        main(OPTIONS)
     except KeyboardInterrupt:
         raise SystemExit("Stopped. The same command goes on from the last checkpoint.") from None

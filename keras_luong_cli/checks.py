@@ -157,11 +157,19 @@ def folder_to_write(path: Path) -> None:
 
 def version_or_folder(path: Path) -> None:
     """Checks where an export is to be: a new version, or the folder of a model's versions."""
-    if not path.name.isdecimal():
+    if path.name.isdecimal():
+        version(path)
+    else:
         folder_to_write(path)
-        return
-    if int(path.name) < 1:
-        raise ValueError(f"TF Serving counts versions from 1. Received: {str(path)!r}")
+
+
+def version(path: Path) -> None:
+    """Checks that a path is a new version, as TF Serving counts them."""
+    if not (path.name.isascii() and path.name.isdecimal() and int(path.name)):
+        raise ValueError(
+            "TF Serving looks for versions: folders named by an integer from 1, such as "
+            f"saved_models/de_en/1. Received: {str(path)!r}"
+        )
     new(path)
 
 

@@ -2,8 +2,9 @@
 
     python examples/serving/translate_files.py saved_models/en_de/1 --input texts --output out
 
-Files are plain or .gz, one text a line. Each gives a file of the same name, in which line n is the
-translation of line n. It needs the extra `beam` (pip install -e '.[beam]').
+Files are plain or .gz, one text a line, in the folder and in folders below it; those with a leading
+dot are left out. Each gives a file of the same name in the same folder of the output, in which line
+n is the translation of line n. It needs the extra `beam` (pip install -e '.[beam]').
 
 A file appears when it is complete, and what was begun goes on: run the same command again. A line
 that the model cannot bear leaves an empty line, and a record in `<name>.failed.jsonl`: the number
@@ -16,24 +17,67 @@ arguments go to Beam: `--runner FlinkRunner ...`; without any everything runs in
 
 import argparse
 import hashlib
+import itertools
 import json
 import os
 import posixpath
 import sys
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+from keras_luong_cli import checks, without_import_notes
+from keras_luong_cli.option_types import positive
 
-import apache_beam as beam
-from apache_beam.io.filesystem import CompressionTypes
-from apache_beam.io.filesystems import FileSystems
-from apache_beam.metrics import Metrics
-from apache_beam.ml.inference.base import ModelHandler, RunInference
-from apache_beam.options.pipeline_options import PipelineOptions
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+def arguments(words: list[str] | None = None) -> argparse.Namespace:
+    """The options, which are looked at before Beam and TensorFlow are imported."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("model", help="folder of the SavedModel")
+    parser.add_argument("--input", required=True, help="folder of the texts")
+    parser.add_argument("--output", required=True, help="folder of the translations")
+    parser.add_argument("--chunk-lines", type=positive, default=4096, help="lines written at once")
+    parser.add_argument("--batch-size", type=positive, default=64, help="lines translated at once")
+    options, of_beam = parser.parse_known_args(words)
+    options.of_beam = of_beam
+    try:
+        check(options)
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"translate_files.py: {error}") from error
+    return options
+
+
+def check(options: argparse.Namespace) -> None:
+    """Looks at the folders that are of this machine."""
+    if "://" not in options.model:
+        checks.saved_model(Path(options.model))
+    if "://" not in options.input and not Path(options.input).is_dir():
+        raise NotADirectoryError(f"{options.input!r} must be a folder of text files.")
+    if "://" not in options.output:
+        checks.folder_to_write(Path(options.output))
+
+
+if __name__ == "__main__":
+    OPTIONS = arguments()
+
+with without_import_notes():
+    import apache_beam as beam
+    from apache_beam.io.filesystem import CompressionTypes
+    from apache_beam.io.filesystems import FileSystems
+    from apache_beam.metrics import Metrics
+    from apache_beam.ml.inference.base import ModelHandler, RunInference
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+    if __name__ == "__main__" and not OPTIONS.of_beam:
+        import tensorflow  # noqa: F401  without options of Beam it runs in this process
 
 FAILED = "failed"
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class Chunk(NamedTuple):
@@ -58,22 +102,35 @@ class Job(NamedTuple):
         output: Folder of the translations.
         chunk_lines: The most lines of a chunk.
         batch_size: The most lines that the model sees at once.
+        input: Folder of the texts. What a path has behind it, it has behind `output` too.
     """
 
     model: str
     output: str
     chunk_lines: int = 4096
     batch_size: int = 64
+    input: str = ""
+
+    def name(self, path: str) -> str:
+        """The file in its folder: `a.txt`, or `below/a.txt`."""
+        start = FileSystems.join(self.input, "")
+        is_inside = self.input and path.startswith(start)
+        return path[len(start) :] if is_inside else posixpath.basename(path)
 
     def target(self, path: str) -> str:
-        return FileSystems.join(self.output, posixpath.basename(path))
+        return FileSystems.join(self.output, *self.name(path).split("/"))
 
     def failures(self, path: str) -> str:
         return f"{self.target(path)}.failed.jsonl"
 
     def parts(self, path: str) -> str:
         """The folder of the chunks that are done of a file that is not."""
-        return FileSystems.join(self.output, ".unfinished", posixpath.basename(path))
+        return FileSystems.join(self.output, ".unfinished", *self.name(path).split("/"))
+
+    def counts(self, path: str) -> str:
+        """How many lines a file has that is done, and how many of them failed."""
+        folder = FileSystems.join(self.output, ".counts", *self.name(path).split("/"))
+        return f"{folder}.json"
 
     def part(self, path: str, index: int) -> str:
         return FileSystems.join(self.parts(path), f"{index:08d}.txt")
@@ -101,7 +158,8 @@ class ReadChunks(beam.DoFn):
         lines: list[bytes] = []
         index = 0
         with FileSystems.open(path) as file:  # unpacks by the ending of the name
-            for line in iter(file.readline, b""):
+            first = file.readline().removeprefix(_BYTE_ORDER_MARK)
+            for line in itertools.chain([first] if first else (), iter(file.readline, b"")):
                 lines.append(line.rstrip(b"\r\n"))
                 if len(lines) == self.job.chunk_lines:
                     yield Chunk(path, index, lines)
@@ -150,7 +208,10 @@ def translated(
     batch_size: int,
     errors: type[Exception],
 ) -> list[bytes | Failure]:
-    """Translates lines in batches of similar length. What fails alone is a `Failure`."""
+    """Translates lines in batches of similar length. What fails alone is a `Failure`.
+
+    So is a line with a NUL byte, as all lines of UTF-16 have them: the text must be UTF-8.
+    """
 
     def found(places: list[int]) -> list[bytes | Failure]:
         try:
@@ -161,8 +222,11 @@ def translated(
             middle = len(places) // 2
             return found(places[:middle]) + found(places[middle:])
 
-    order = sorted(range(len(lines)), key=lambda place: -len(lines[place]))
-    results: dict[int, bytes | Failure] = {}
+    no_text = Failure("The line has a NUL byte: it is no UTF-8 text.")
+    results: dict[int, bytes | Failure] = {
+        place: no_text for place, line in enumerate(lines) if b"\0" in line
+    }
+    order = sorted({*range(len(lines))} - {*results}, key=lambda place: -len(lines[place]))
     for start in range(0, len(order), batch_size):
         places = order[start : start + batch_size]
         results.update(zip(places, found(places), strict=True))
@@ -183,7 +247,7 @@ class WriteChunk(beam.DoFn):
         for place, (line, result) in enumerate(zip(chunk.lines, results, strict=True)):
             if isinstance(result, Failure):
                 record = {
-                    "file": posixpath.basename(chunk.path),
+                    "file": self.job.name(chunk.path),
                     "line": chunk.index * self.job.chunk_lines + place + 1,
                     "text": line.decode("utf-8", "replace"),
                     "error": result.error,
@@ -216,6 +280,9 @@ class Assemble(beam.DoFn):
         if failures:
             write_whole(self.job.failures(path), contents(failures))
         parts = [self.job.part(path, index) for index in range(count)]
+        counts = {"lines": line_count(parts), "failed": line_count(failures)}
+        # Before the target, which says that the file is done.
+        write_whole(self.job.counts(path), [json.dumps(counts).encode()])
         write_whole(self.job.target(path), contents(parts))
         FileSystems.delete([self.job.parts(path)])
         yield path
@@ -225,6 +292,10 @@ def contents(names: list[str]) -> Iterator[bytes]:
     for name in names:
         with FileSystems.open(name, compression_type=CompressionTypes.UNCOMPRESSED) as file:
             yield file.read()
+
+
+def line_count(names: list[str]) -> int:
+    return sum(content.count(b"\n") for content in contents(names))
 
 
 def write_whole(name: str, pieces: Any) -> None:
@@ -296,55 +367,70 @@ def begin(job: Job) -> None:
         )
 
 
-def waiting(folder: str, job: Job) -> list[str]:
-    """The files of a folder whose translations are not there yet."""
-    (match,) = FileSystems.match([FileSystems.join(folder, "*")])
-    paths = [one.path for one in match.metadata_list]
-    paths = sorted(path for path in paths if not posixpath.basename(path).startswith("."))
-    if not paths:
-        raise ValueError(f"There are no files in {folder!r}.")
-    left = []
-    for path in paths:
-        if not FileSystems.exists(job.target(path)):
-            left.append(path)
-        elif FileSystems.exists(job.parts(path)):  # a run ended just before it removed them
-            FileSystems.delete([job.parts(path)])
-    return left
+def texts_of(job: Job) -> list[str]:
+    """The files of the input and of the folders below it."""
+    (match,) = FileSystems.match([FileSystems.join(job.input, "**")])
+    output = FileSystems.join(job.output, "")
+    paths = [one.path for one in match.metadata_list if not one.path.startswith(output)]
+    return sorted(path for path in paths if not is_hidden(job.name(path)))
 
 
-def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("model", help="folder of the SavedModel")
-    parser.add_argument("--input", required=True, help="folder of the texts")
-    parser.add_argument("--output", required=True, help="folder of the translations")
-    parser.add_argument("--chunk-lines", type=int, default=4096, help="lines written at once")
-    parser.add_argument("--batch-size", type=int, default=64, help="lines translated at once")
-    options, of_beam = parser.parse_known_args(arguments)
-    if min(options.chunk_lines, options.batch_size) < 1:
-        parser.error("--chunk-lines and --batch-size must be at least 1")
-    job = Job(options.model, options.output, options.chunk_lines, options.batch_size)
+def is_hidden(name: str) -> bool:
+    return any(part.startswith(".") for part in name.split("/"))
+
+
+def is_done(path: str, job: Job) -> bool:
+    if not FileSystems.exists(job.target(path)):
+        return False
+    if FileSystems.exists(job.parts(path)):  # a run ended just before it removed them
+        FileSystems.delete([job.parts(path)])
+    return True
+
+
+def report(paths: list[str], job: Job, files_before: int, lines_now: int) -> str:
+    """What is done of the files, in all and before this run."""
+    counts = [json.loads(one) for one in contents([job.counts(path) for path in paths])]
+    lines, failed = (sum(count[name] for count in counts) for name in ("lines", "failed"))
+    said = f"{len(paths)} files, {lines} lines"
+    if failed:
+        said += f", {failed} failed: see *.failed.jsonl"
+    if lines_before := lines - lines_now:
+        said += f"\nOf these {files_before} files and {lines_before} lines were done before."
+    return said
+
+
+def main(words: list[str] | None = None) -> None:
+    translate_folder(arguments(words))
+
+
+def translate_folder(options: argparse.Namespace) -> None:
+    job = Job(options.model, options.output, options.chunk_lines, options.batch_size, options.input)
     try:
+        paths = texts_of(job)
+        if not paths:
+            raise ValueError(f"There are no files in {job.input!r}.")
         begin(job)
-        paths = waiting(options.input, job)
     except ValueError as error:
-        raise SystemExit(str(error)) from error
-    if not paths:
+        raise SystemExit(f"translate_files.py: {error}") from error
+    left = [path for path in paths if not is_done(path, job)]
+    lines = translate_left(left, job, options.of_beam) if left else 0
+    if not left:
         print("All files are translated.")
-        return
+    print(report(paths, job, len(paths) - len(left), lines))
+
+
+def translate_left(paths: list[str], job: Job, of_beam: list[str]) -> int:
+    """Translates files; returns how many lines there were to translate."""
     pipeline = beam.Pipeline(options=PipelineOptions(of_beam))
     translate_files(pipeline | beam.Create(paths), job)
     result = pipeline.run()
     result.wait_until_finish()
-    counted = {
-        counter.key.metric.name: counter.result
+    return sum(
+        counter.result
         for counter in result.metrics().query()["counters"]
-        if counter.key.metric.namespace == "translate_files"
-    }
-    print(f"{len(paths)} files, {counted.get('lines', 0)} lines", end="")
-    print(f", {counted['failed']} failed: see *.failed.jsonl" if counted.get("failed") else "")
+        if (counter.key.metric.namespace, counter.key.metric.name) == ("translate_files", "lines")
+    )
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(translate_folder(OPTIONS))

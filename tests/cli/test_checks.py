@@ -52,7 +52,7 @@ WRONG = {
     "evaluate models a b": "'models' is no saved translator",
     "export nowhere m/1": "'nowhere' is no saved translator",
     "export en_de models/3": "'models/3' exists and is not overwritten",
-    "export en_de models/0": "counts versions from 1. Received: 'models/0'",
+    "export en_de models/0": "named by an integer from 1, .* Received: 'models/0'",
     "export en_de a": "a' must be a folder. It is a file",
     "export en_de models --n-best 6": "--n-best must be at most --beam-width, 5. It is 6",
     "export en_de models --search greedy --n-best 2": "--n-best is of --search beam",

@@ -82,6 +82,7 @@ def test_a_folder_of_dates(folders, capsys):
     with gzip.open(source / "packed.txt.gz", "wt") as file:
         file.write("\n".join(reversed(days)) + "\n")
     (source / ".hidden").write_text("x")
+    (source / "marked.txt").write_bytes(b"\xef\xbb\xbf3/5/21")
     run(DEMO, folders, "--chunk-lines", 10, "--batch-size", 4)
     assert visible(target) == visible(source)
     assert (target / "plain.txt").read_text() == "\n".join(dates) + "\n"
@@ -92,8 +93,33 @@ def test_a_folder_of_dates(folders, capsys):
     assert (target / "odd.txt").read_text().splitlines()[1] == "2021-05-03"
     with gzip.open(target / "packed.txt.gz", "rt") as file:
         assert file.read() == "\n".join(reversed(dates)) + "\n"
+    assert (target / "marked.txt").read_text() == "2021-05-03\n"
     assert not any((target / ".unfinished").iterdir())
-    assert "7 files, 61 lines\n" in capsys.readouterr().out
+    assert capsys.readouterr().out == "8 files, 62 lines\n"
+
+
+def test_folders_below(shout, folders, capsys):
+    source, target = folders
+    for name in ("a.txt", "below/a.txt", "below/deeper/b.txt", ".hidden/c.txt"):
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_text(f"{name}\n")
+    run(shout, folders)
+    found = {
+        path.relative_to(target).as_posix(): path.read_text() for path in target.rglob("*.txt")
+    }
+    assert found == {
+        name: f"{name.upper()}\n" for name in ("a.txt", "below/a.txt", "below/deeper/b.txt")
+    }
+    assert capsys.readouterr().out == "3 files, 3 lines\n"
+
+
+def test_an_output_in_the_input_is_not_translated(shout, folders, capsys):
+    source, _ = folders
+    (source / "a.txt").write_text("one\n")
+    for _ in range(2):
+        run(shout, (source, source / "out"))
+    assert visible(source / "out") == {"a.txt"}
+    assert capsys.readouterr().out.count("1 files, 1 lines") == 2
 
 
 def test_a_poison_line_goes_to_the_side_and_loses_nothing_else(shout, folders, capsys):
@@ -116,7 +142,7 @@ def test_a_poison_line_goes_to_the_side_and_loses_nothing_else(shout, folders, c
     }
     assert all("it is poison" in record["error"] for record in records.values())
     assert visible(target) == {"a.txt", "a.txt.failed.jsonl", "b.txt"}
-    assert "2 files, 51 lines, 3 failed" in capsys.readouterr().out
+    assert "2 files, 51 lines, 3 failed: see" in capsys.readouterr().out
 
 
 def test_the_side_output_is_a_collection(shout, folders):
@@ -138,7 +164,10 @@ def test_what_is_done_is_not_done_again(shout, folders, capsys):
     run(shout, folders, "--chunk-lines", 2)
     assert "2 files, 6 lines\n" in capsys.readouterr().out
     run(shout, folders, "--chunk-lines", 2)
-    assert "All files are translated." in capsys.readouterr().out
+    assert capsys.readouterr().out == (
+        "All files are translated.\n2 files, 6 lines\n"
+        "Of these 2 files and 6 lines were done before.\n"
+    )
     # As if the run had ended after the second chunk of the first file, which had a failure.
     (target / "a.txt").unlink()
     parts = target / ".unfinished" / "a.txt"
@@ -151,7 +180,10 @@ def test_what_is_done_is_not_done_again(shout, folders, capsys):
     assert (target / "a.txt").read_text() == "ONE\nTWO\ndone\n\nFIVE\n"
     assert (target / "a.txt.failed.jsonl").read_text() == '{"line": 4}\n'
     assert (target / "b.txt").read_text() == "left alone\n"
-    assert "1 files, 3 lines\n" in capsys.readouterr().out
+    assert capsys.readouterr().out == (
+        "2 files, 6 lines, 1 failed: see *.failed.jsonl\n"
+        "Of these 1 files and 3 lines were done before.\n"
+    )
     assert not parts.exists()
 
 
@@ -164,8 +196,10 @@ def test_a_run_that_is_killed_leaves_no_half_files_and_goes_on(tmp_path, folders
     command = [sys.executable, str(ROOT / "examples" / "serving" / "translate_files.py")]
     command += [str(model), "--input", str(source), "--output", str(target)]
     command += ["--chunk-lines", "20", "--batch-size", "4"]
+    environment = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
+    environment["PYTHONPATH"] = str(ROOT)
     process = subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=dict(os.environ)
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment
     )
     until = time.monotonic() + 240
     while len(done_chunks(target)) < 3 and process.poll() is None and time.monotonic() < until:
@@ -180,12 +214,14 @@ def test_a_run_that_is_killed_leaves_no_half_files_and_goes_on(tmp_path, folders
         assert (target / name).read_text() == "".join(f"{one.upper()}\n" for one in texts[name])
     for chunk in chunks:
         assert chunk.read_text().count("\n") == 20
-    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    result = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     for name, lines in texts.items():
         assert (target / name).read_text() == "".join(f"{one.upper()}\n" for one in lines)
-    # Only what was not done before is counted.
-    left = 200 * (len(texts) - len(finished)) - 20 * len(chunks)
-    assert f" {left} lines\n" in result.stdout
+    before = 200 * len(finished) + 20 * len(chunks)
+    assert result.stdout == (
+        f"4 files, 800 lines\nOf these {len(finished)} files and {before} lines were done before.\n"
+    )
+    assert result.stderr == ""  # nor are there notes of TensorFlow's
 
 
 def done_chunks(target):
@@ -205,6 +241,13 @@ def test_another_job_does_not_mix_with_the_output(shout, folders, tmp_path):
 def test_no_files(shout, folders):
     with pytest.raises(SystemExit, match="no files"):
         run(shout, folders)
+
+
+def test_a_line_that_is_no_text_is_a_failure():
+    lines = ["one\n".encode("utf-16-le"), b"two", b"\0"]
+    results = translated(lines, lambda texts: [text.upper() for text in texts], 8, ValueError)
+    assert [isinstance(one, Failure) for one in results] == [True, False, True]
+    assert results[1] == b"TWO" and "NUL byte" in results[0].error
 
 
 def test_failures_are_found_among_their_batch():
