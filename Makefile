@@ -34,7 +34,7 @@ help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /|/' | awk -F'|' '{ printf "%-12s %s\n", $$1, $$2 }'
 
 demo: $(VENV)/.core  ## Train, evaluate and export the date model: a few minutes on two cores
-	KERAS_BACKEND=tensorflow TF_CPP_MIN_LOG_LEVEL=3 $(VENV)/bin/python examples/dates.py
+	KERAS_BACKEND=tensorflow $(VENV)/bin/python examples/dates.py
 
 test: doctest $(tensorflow_2_20)  ## Run the tests: all on TensorFlow, those of the layers, search and models on JAX
 	KERAS_BACKEND=tensorflow $(call pytest,$(VENV)) $(PYTEST_ARGS)

@@ -147,7 +147,7 @@ class ServingClient(abc.ABC):
         """
         texts = _texts("texts", texts)
         alphas = _one_each("alpha", alpha, len(texts))
-        columns = {"text": texts, "alpha": [float(number) for number in alphas]}
+        columns: Columns = {"text": texts, "alpha": [float(number) for number in alphas]}
         return self._of_texts("n_best", columns, translations_of)
 
     def score(self, texts: Iterable[str], translations: Iterable[str]) -> list[ScoredTranslation]:
