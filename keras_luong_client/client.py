@@ -2,6 +2,7 @@
 
 import abc
 import functools
+import math
 import numbers
 import operator
 import time
@@ -71,8 +72,17 @@ class ServingClient(abc.ABC):
                 "A version has a number or a label, not both. "
                 f"Received: version={version!r} and label={label!r}"
             )
-        if timeout <= 0:
-            raise ValueError(f"timeout must be more than 0 seconds. Received: {timeout}")
+        if not isinstance(model, str) or not model or label == "":
+            raise ValueError(
+                "`model` and `label` must be names that are not empty. "
+                f"Received: model={model!r} and label={label!r}"
+            )
+        if version is not None and not (isinstance(version, numbers.Integral) and version >= 0):
+            raise ValueError(f"`version` must be an integer of at least 0. Received: {version!r}")
+        if not 0 < timeout < math.inf:
+            raise ValueError(
+                f"`timeout` must be a finite number of seconds above 0. Received: {timeout}"
+            )
         if max_batch_size < 1:
             raise ValueError(f"max_batch_size must be at least 1. Received: {max_batch_size}")
         self.model = model

@@ -44,7 +44,8 @@ class RestClient(ServingClient):
         **options: As in `ServingClient`.
 
     Raises:
-        ValueError: For a URL that is neither http nor https, and as `ServingClient`.
+        ValueError: For a URL that is neither http nor https, or that holds a user, a password or a
+            query, for headers with line breaks or beyond Latin-1, and as `ServingClient`.
 
     Example:
 
@@ -70,8 +71,10 @@ class RestClient(ServingClient):
     ) -> None:
         super().__init__(model, **options)
         parts = urllib.parse.urlsplit(url)
+        _check_without_secrets(parts)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"url must be like http://localhost:8501. Received: {url!r}")
+        _check_headers(headers or {})
         self.url = url
         self._is_secure = parts.scheme == "https"
         self._host, self._port = parts.hostname, parts.port
@@ -175,6 +178,30 @@ class RestClient(ServingClient):
             context = self._ssl_context or ssl.create_default_context()
             return http.client.HTTPSConnection(self._host, self._port, context=context)
         return http.client.HTTPConnection(self._host, self._port)
+
+
+def _check_without_secrets(parts: urllib.parse.SplitResult) -> None:
+    """Raises ValueError, without the URL in it, for what would not be sent but told in errors."""
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        raise ValueError(
+            "`url` must have no user, password, query or fragment: they are not sent. Secrets go "
+            "into `headers`, such as {'Authorization': 'Bearer ...'}. Received: a URL with "
+            f"{'a user' if '@' in parts.netloc else 'a query or fragment'}"
+        )
+
+
+def _check_headers(headers: Mapping[str, str]) -> None:
+    """Raises ValueError, without the value in it, for what cannot be sent as a header."""
+    for name, value in headers.items():
+        try:
+            is_sent = not set("\r\n\0") & {*name, *value} and (name + value).encode("latin-1")
+        except (TypeError, UnicodeEncodeError):
+            is_sent = False
+        if not is_sent:
+            raise ValueError(
+                "`headers` must be strings of Latin-1 without line breaks. Received another one "
+                f"under {name!r}"
+            )
 
 
 def _set_timeout(connection: http.client.HTTPConnection, deadline: float) -> None:

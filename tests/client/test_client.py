@@ -276,7 +276,11 @@ def test_bad_input_is_refused_before_it_is_sent(connect, method, arguments, erro
     ("options", "message"),
     [
         ({"version": 1, "label": "stable"}, "not both"),
-        ({"timeout": 0}, "timeout"),
+        ({"version": "1/../2"}, "`version` must be an integer"),
+        ({"version": -1}, "`version` must be an integer of at least 0. Received: -1"),
+        ({"label": ""}, "not empty. Received: .* label=''"),
+        ({"model": ""}, "not empty. Received: model=''"),
+        *(({"timeout": timeout}, "timeout") for timeout in (0, float("nan"), float("inf"))),
         ({"max_batch_size": 0}, "max_batch_size"),
     ],
 )

@@ -366,3 +366,34 @@ def test_nobody_listens():
 def test_bad_urls(url):
     with pytest.raises(ValueError, match="url must be like http://localhost:8501"):
         RestClient(url, "m")
+
+
+@pytest.mark.parametrize(
+    ("url", "kind"),
+    [
+        ("http://user:hidden@localhost:8501", "a user"),
+        ("htp://hidden@localhost", "a user"),
+        ("http://localhost:8501?token=hidden", "a query or fragment"),
+        ("http://localhost:8501/#hidden", "a query or fragment"),
+    ],
+)
+def test_secrets_in_the_url_raise_and_are_not_repeated(url, kind):
+    with pytest.raises(ValueError, match=f"`headers`.* Received: a URL with {kind}") as error:
+        RestClient(url, "dates")
+    assert "hidden" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"X": "hidden\r\nY: 1"},
+        {"X\n": "hidden"},
+        {"X": "hidden \u20ac"},
+        {"X": 5},
+        {"X": b"hidden"},
+    ],
+)
+def test_headers_that_cannot_be_sent_raise_and_are_not_repeated(headers):
+    with pytest.raises(ValueError, match="Latin-1 without line breaks. Received .* 'X") as error:
+        RestClient("http://localhost:8501", "dates", headers=headers)
+    assert "hidden" not in str(error.value)
