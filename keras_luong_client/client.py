@@ -333,6 +333,11 @@ class ServingClient(abc.ABC):
         outputs = self._retried(lambda seconds: self._ask(signature, columns, seconds))
         (count,) = {len(column) for column in columns.values()}
         for name, column in outputs.items():
+            if not isinstance(column, list):
+                raise ServingError(
+                    "INTERNAL",
+                    f"Output {name!r} of signature {signature!r} is no list of rows.",
+                )
             if len(column) != count:
                 raise ServingError(
                     "INTERNAL",
@@ -349,6 +354,12 @@ class ServingClient(abc.ABC):
                 "INTERNAL",
                 f"Signature {signature!r} of {self.model!r} has no output {error}: it is no export "
                 f"of keras_luong. It has {sorted(row)}.",
+            ) from error
+        except (AttributeError, IndexError, TypeError, ValueError) as error:
+            raise ServingError(
+                "INTERNAL",
+                f"An output of signature {signature!r} of {self.model!r} has a value of the wrong "
+                f"kind: {error}",
             ) from error
 
 

@@ -1,5 +1,6 @@
 """TF Serving's REST interface, with the standard library."""
 
+import contextlib
 import http.client
 import json
 import socket
@@ -7,7 +8,7 @@ import ssl
 import time
 import urllib.parse
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from keras_luong_client.client import Columns, ServingClient
@@ -29,6 +30,8 @@ _CODES = {
     504: "DEADLINE_EXCEEDED",
 }
 _CHUNK = 1 << 16
+# Characters of what a server says of an error, which may be a page.
+_MOST_OF_A_MESSAGE = 500
 
 
 class RestClient(ServingClient):
@@ -41,6 +44,7 @@ class RestClient(ServingClient):
         model: As in `ServingClient`.
         headers: Further headers of every request, such as `Authorization`.
         ssl_context: For `https`; by default the certificates that the system trusts.
+        max_answer_bytes: The most that an answer may have; a larger one raises `ServingError`.
         **options: As in `ServingClient`.
 
     Raises:
@@ -67,6 +71,7 @@ class RestClient(ServingClient):
         *,
         headers: Mapping[str, str] | None = None,
         ssl_context: ssl.SSLContext | None = None,
+        max_answer_bytes: int = 64 << 20,
         **options: Any,
     ) -> None:
         super().__init__(model, **options)
@@ -80,7 +85,10 @@ class RestClient(ServingClient):
         self._host, self._port = parts.hostname, parts.port
         self._base = parts.path.rstrip("/") + "/v1/models/" + urllib.parse.quote(model, safe="")
         self._headers = {"Content-Type": "application/json", **(headers or {})}
+        if max_answer_bytes < 1:
+            raise ValueError(f"`max_answer_bytes` must be at least 1. Received: {max_answer_bytes}")
         self._ssl_context = ssl_context
+        self._max_answer_bytes = max_answer_bytes
         # Appending and popping are atomic, so threads share it as it is.
         self._idle: deque[http.client.HTTPConnection] = deque()
 
@@ -111,19 +119,23 @@ class RestClient(ServingClient):
 
     def _ask_signatures(self, seconds: float) -> list[str]:
         answer = self._exchange("GET", f"{self._path}/metadata", None, seconds)
-        return list(answer["metadata"]["signature_def"]["signature_def"])
+        with _of_known_shape("metadata"):
+            return list(answer["metadata"]["signature_def"]["signature_def"].keys())
 
     def _ask_versions(self, seconds: float) -> dict[int, str]:
         answer = self._exchange("GET", self._base, None, seconds)
-        # int64 is a string in the JSON of protocol buffers.
-        return {int(one["version"]): one["state"] for one in answer["model_version_status"]}
+        with _of_known_shape("status"):
+            # int64 is a string in the JSON of protocol buffers.
+            return {
+                int(one["version"]): str(one["state"]) for one in answer["model_version_status"]
+            }
 
     def _exchange(self, method: str, path: str, body: bytes | None, seconds: float) -> Any:
         """Sends one request and reads its answer, within so many seconds."""
         status, reason, content = self._transfer(method, path, body, seconds)
         try:
             answer = json.loads(content)
-        except ValueError:
+        except (RecursionError, ValueError):
             answer = None
         if status == http.client.OK and isinstance(answer, dict):
             return answer
@@ -131,7 +143,7 @@ class RestClient(ServingClient):
         if message is None:
             beginning = content[:200].decode("utf-8", "replace")
             message = f"HTTP status {status} ({reason}) and no answer of TF Serving: {beginning!r}"
-        raise error_of(_CODES.get(status, "INTERNAL"), message)
+        raise error_of(_CODES.get(status, "INTERNAL"), str(message)[:_MOST_OF_A_MESSAGE])
 
     def _transfer(
         self, method: str, path: str, body: bytes | None, seconds: float
@@ -151,6 +163,11 @@ class RestClient(ServingClient):
             content = bytearray()
             while chunk := response.read1(_CHUNK):  # which waits for one packet at most
                 content += chunk
+                if len(content) > self._max_answer_bytes:
+                    raise ServingError(
+                        "INTERNAL",
+                        f"The answer is larger than `max_answer_bytes`, {self._max_answer_bytes}.",
+                    )
                 _set_timeout(connection, deadline)
             if response.length:  # bytes that were promised and did not come
                 raise http.client.IncompleteRead(bytes(content), response.length)
@@ -178,6 +195,16 @@ class RestClient(ServingClient):
             context = self._ssl_context or ssl.create_default_context()
             return http.client.HTTPSConnection(self._host, self._port, context=context)
         return http.client.HTTPConnection(self._host, self._port)
+
+
+@contextlib.contextmanager
+def _of_known_shape(what: str) -> Iterator[None]:
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ServingError(
+            "INTERNAL", f"The model's {what} is not as TF Serving writes it: {error!r}"
+        ) from error
 
 
 def _check_without_secrets(parts: urllib.parse.SplitResult) -> None:

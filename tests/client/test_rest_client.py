@@ -284,6 +284,10 @@ def test_statuses(status, error, code, body, message):
         ('{"outputs": ["one output has no name"]}', "named outputs"),
         ('{"outputs": {"translation": ["eins"]}}', "has no output 'source_length'"),
         ('{"outputs": {"translation": ["eins", "zwei"]}}', "2 rows for the 1"),
+        ('{"outputs": {"translation": 3}}', "'translation' .* is no list of rows"),
+        ('{"outputs": {"translation": ["eins"], "source_length": ["x"]}}', "of the wrong kind"),
+        ('{"outputs": {"translation": ["eins"], "source_length": [null]}}', "of the wrong kind"),
+        ("[" * 200_000, "no answer of TF Serving"),
     ],
 )
 def test_answers_that_are_none(body, message):
@@ -397,3 +401,42 @@ def test_headers_that_cannot_be_sent_raise_and_are_not_repeated(headers):
     with pytest.raises(ValueError, match="Latin-1 without line breaks. Received .* 'X") as error:
         RestClient("http://localhost:8501", "dates", headers=headers)
     assert "hidden" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "{}",
+        '{"metadata": [], "model_version_status": 3}',
+        '{"metadata": {"signature_def": {"signature_def": 1}}, "model_version_status": [{}]}',
+        '{"metadata": null, "model_version_status": [{"version": "x", "state": "y"}]}',
+    ],
+)
+@pytest.mark.parametrize("ask", ["signatures", "versions"])
+def test_metadata_and_status_of_another_shape(body, ask):
+    with (
+        server_of(answer_of(body)) as (url, _),
+        RestClient(url, "m", retry=ONCE) as client,
+        pytest.raises(ServingError, match="not as TF Serving writes it"),
+    ):
+        getattr(client, ask)()
+
+
+def test_an_answer_that_is_too_large_is_not_read():
+    body = json.dumps({"outputs": {"translation": ["x" * 3_000]}})
+    with server_of(answer_of(body)) as (url, _):
+        client = RestClient(url, "m", retry=ONCE, max_answer_bytes=1_000)
+        with pytest.raises(ServingError, match="larger than `max_answer_bytes`, 1000"):
+            client.explain(["one"])
+        client.close()
+
+
+def test_what_a_server_says_of_an_error_is_cut():
+    body = json.dumps({"error": "no " * 100_000})
+    with (
+        server_of(answer_of(body, 400)) as (url, _),
+        RestClient(url, "m") as client,
+        pytest.raises(ServingError) as error,
+    ):
+        client.explain(["one"])
+    assert len(str(error.value)) < 600
