@@ -85,6 +85,11 @@ class Ensemble(Generation):
         """
         return _mixed([model.step for model in self.models], ids, states, memories)
 
+    def check_shortlist(self) -> None:
+        """Raises a `ValueError` if one of the models cannot decode with a `Shortlist`."""
+        for model in self.models:
+            model.check_shortlist()
+
     def step_among(self, word_ids: Tensor) -> Any:
         """`step` among some ids alone: see `Seq2Seq.step_among`.
 

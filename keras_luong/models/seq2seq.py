@@ -17,7 +17,12 @@ from keras_luong.layers import (
 from keras_luong.models.compiled import CompiledFunctions
 from keras_luong.models.forced_decoding import DecoderWithScores, ForcedDecoding, Rates
 from keras_luong.models.generation import Generation
-from keras_luong.models.vocabulary_product import vocabulary_product, whole_product
+from keras_luong.models.step_checks import check_head, check_target_embedding
+from keras_luong.models.vocabulary_product import (
+    check_gathered,
+    vocabulary_product,
+    whole_product,
+)
 
 Tensor = Any
 _QUANTIZATION_MODES = ("int8", "int4")
@@ -58,10 +63,12 @@ class Seq2Seq(Generation, keras.Model):
     Args:
         encoder: Model or layer from source ids `(b, s)` to the memory `(b, s, d)`, or to a list of
             the memory and the decoder's flat initial states, as `rnn_encoder` makes it.
-        target_embedding: Embedding layer of the target ids.
+        target_embedding: Layer from target ids `(b, t)` to `(b, t, d)`, each step by itself.
         decoder: An `AttentionDecoder` with `return_sequences=True` and `return_state=False`.
-        head: Layer from attention vectors to logits. `None` ties it to the target embedding, which
-            must be a `keras.layers.ReversibleEmbedding` as deep as the attention vector.
+        head: Layer from attention vectors `(b, t, d)` to logits `(b, t, v)`, each step by itself: a
+            `Dense`, a `TimeDistributed`, a `Sequential` or a functional model. `None` ties it to
+            the target embedding, which must be a `keras.layers.ReversibleEmbedding` as deep as the
+            attention vector.
         copy_mechanism: A `CopyMechanism`, so that words of the source can be written whether or not
             the head knows them. The model then puts out log-probabilities, which training and
             searches take for logits. It needs the attention scores of every step, so with input
@@ -125,6 +132,7 @@ class Seq2Seq(Generation, keras.Model):
         forced = ForcedDecoding(target_embedding, decoder, head, copy_mechanism, rates)
         encoded = _memory_and_states(encoder(_known_source(copy_mechanism, source)))
         logits, _ = forced(source, *encoded, target)
+        check_head(head, decoder.cell.output_size)
         super().__init__(inputs=[source, target], outputs=logits, **kwargs)
         self.encoder = encoder
         self.target_embedding = target_embedding
@@ -263,8 +271,15 @@ class Seq2Seq(Generation, keras.Model):
             ids,
             state,
             memory,
-            lambda vectors: whole_product(self.head, self.target_embedding, vectors),
+            lambda vectors: whole_product(
+                self.head, self.target_embedding, vectors, training=False
+            ),
         )
+
+    def check_shortlist(self) -> None:
+        """Raises a `ValueError` if this model cannot decode with a `Shortlist`: see `step_among`."""
+        _check_known_words(self.copy_mechanism)
+        check_gathered(self.head, self.target_embedding)
 
     def step_among(self, word_ids: Tensor) -> Any:
         """`step` among some ids alone: with their logits, which are minus infinity where ruled out.
@@ -279,7 +294,7 @@ class Seq2Seq(Generation, keras.Model):
             ValueError: For a head that is no `keras.layers.Dense`, quantized weights whose columns
                 cannot be taken one by one, and a copy mechanism with ids for unknown words.
         """
-        _check_known_words(self.copy_mechanism)
+        self.check_shortlist()
         product_of = vocabulary_product(self.head, self.target_embedding, word_ids)
 
         def step(ids: Tensor, state: list[Tensor], shared: tuple[Any, Tensor]) -> tuple:
@@ -302,10 +317,11 @@ class Seq2Seq(Generation, keras.Model):
         batch, beams = ops.shape(ids)[0], ops.shape(ids)[1]
         if self.copy_mechanism is not None:
             ids = self.copy_mechanism.known_target(ids)
+        # As in training, embedding and head see sequences: of one step, a row per hypothesis.
+        words = self.target_embedding(ops.reshape(ids, (-1, 1)), training=False)
         # Reshaped after the embedding, so that no mask of it stays: a search has its own.
         inputs, *flat, position = (
-            ops.reshape(part, (-1, ops.shape(part)[-1]))
-            for part in (self.target_embedding(ids), *state)
+            ops.reshape(part, (-1, ops.shape(part)[-1])) for part in (words, *state)
         )
         vectors, flat, scores = self.decoder.cell(
             inputs,
@@ -317,7 +333,7 @@ class Seq2Seq(Generation, keras.Model):
         )
         logits, vectors, scores, *state = (
             ops.reshape(part, (batch, beams, ops.shape(part)[-1]))
-            for part in (product_of(vectors), vectors, scores, *flat, position + 1)
+            for part in (product_of(vectors[:, None]), vectors, scores, *flat, position + 1)
         )
         if allowed is not None:
             logits = ops.where(allowed[:, None], logits, -float("inf"))
@@ -466,6 +482,7 @@ def _check_parts(target_embedding: Any, decoder: Any, head: Any) -> None:
             "decoder must be an AttentionDecoder with return_sequences=True and "
             f"return_state=False. Received: {decoder!r}"
         )
+    check_target_embedding(target_embedding)
     if head is not None:
         return
     depth, tied = decoder.cell.units, getattr(target_embedding, "output_dim", None)
