@@ -17,6 +17,7 @@ from keras_luong.layers import (
 from keras_luong.models.compiled import CompiledFunctions
 from keras_luong.models.forced_decoding import DecoderWithScores, ForcedDecoding, Rates
 from keras_luong.models.generation import Generation
+from keras_luong.models.shared_layers import deserialized_parts, serialized_parts
 from keras_luong.models.step_checks import check_head, check_target_embedding
 from keras_luong.models.vocabulary_product import (
     check_gathered,
@@ -34,7 +35,6 @@ _PARTS = (
     "copy_mechanism",
     "scheduled_sampling",
 )
-_ENCODER_LAYER = "encoder_layer"
 
 
 class ScoredTarget(NamedTuple):
@@ -277,7 +277,7 @@ class Seq2Seq(Generation, keras.Model):
         )
 
     def check_shortlist(self) -> None:
-        """Raises a `ValueError` if this model cannot decode with a `Shortlist`: see `step_among`."""
+        """Raises a `ValueError` if the model cannot decode with a `Shortlist`: see `step_among`."""
         _check_known_words(self.copy_mechanism)
         check_gathered(self.head, self.target_embedding)
 
@@ -396,34 +396,16 @@ class Seq2Seq(Generation, keras.Model):
         self.compiled, self.optimizer = False, None
 
     def get_config(self) -> dict[str, Any]:
-        config = {name: _serialized(getattr(self, name), self.encoder) for name in _PARTS}
+        """All parts and options; layers that parts share are shared by what is made of it."""
+        config = serialized_parts({name: getattr(self, name) for name in _PARTS})
         numbers = {name: getattr(self, name) for name in (*Rates._fields, "consistency")}
         return {**config, **numbers, "name": self.name, "trainable": self.trainable}
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "Seq2Seq":
-        parts: dict[str, Any] = {}
-        for name in _PARTS:
-            # A model that was saved before there was such a part has none.
-            parts[name] = _deserialized(config.get(name), parts.get("encoder"), custom_objects)
+        # A model that was saved before there was such a part has none.
+        parts = deserialized_parts({name: config.get(name) for name in _PARTS}, custom_objects)
         return cls(**{**config, **parts})
-
-
-def _serialized(part: Any, encoder: Any) -> Any:
-    if part is None:
-        return None
-    # One vocabulary, one embedding: it stands in the encoder's config, and must stay one layer.
-    if any(layer is part for layer in getattr(encoder, "layers", [])):
-        return {_ENCODER_LAYER: part.name}
-    return keras.saving.serialize_keras_object(part)
-
-
-def _deserialized(config: Any, encoder: Any, custom_objects: Any) -> Any:
-    if config is None:
-        return None
-    if _ENCODER_LAYER in config:
-        return encoder.get_layer(config[_ENCODER_LAYER])
-    return keras.saving.deserialize_keras_object(config, custom_objects)
 
 
 def _memory_and_states(outputs: Any) -> tuple[Tensor, list[Tensor] | None]:

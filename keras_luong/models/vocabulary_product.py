@@ -28,9 +28,7 @@ def whole_product(
     return head(vectors, **mode)
 
 
-def check_gathered(
-    head: keras.layers.Layer | None, target_embedding: keras.layers.Layer
-) -> None:
+def check_gathered(head: keras.layers.Layer | None, target_embedding: keras.layers.Layer) -> None:
     """Raises a `ValueError` if the weights of some words cannot be gathered: see below."""
     if head is None:
         if not target_embedding.tie_weights:
