@@ -108,13 +108,21 @@ class Seq2Seq(Generation, keras.Model):
         [Luong, Pham, Manning 2015](https://arxiv.org/abs/1508.04025).
     """
 
+    def __new__(cls, *args: Any, **kwargs: Any) -> "Seq2Seq":
+        # `keras.models.clone_model` calls a class that takes any number of positional arguments as
+        # `cls(inputs, outputs)`. For any other it returns a plain functional model, which cannot
+        # generate, and asks nobody.
+        if args and all(map(keras.utils.is_keras_tensor, keras.tree.flatten(args))):
+            raise TypeError(_NO_CLONE)
+        return super().__new__(cls, *args, **kwargs)
+
     def __init__(
         self,
         encoder: Any,
         target_embedding: keras.layers.Layer,
         decoder: AttentionDecoder,
         head: keras.layers.Layer | None = None,
-        *,
+        *others: Any,
         copy_mechanism: CopyMechanism | None = None,
         scheduled_sampling: ScheduledSampling | None = None,
         dropout: float = 0.0,
@@ -123,6 +131,7 @@ class Seq2Seq(Generation, keras.Model):
         consistency: float = 0.0,
         **kwargs: Any,
     ) -> None:
+        _check_positions(others)
         _check_parts(target_embedding, decoder, head)
         _check_losses(decoder, scheduled_sampling)
         _check_consistency(consistency, scheduled_sampling)
@@ -453,6 +462,21 @@ def _check_consistency(consistency: float, scheduled_sampling: Any) -> None:
         raise ValueError(
             "Scheduled sampling counts a step for each of the two passes of consistency: one of "
             f"them must be left out. Received: consistency={consistency} and {scheduled_sampling!r}"
+        )
+
+
+_NO_CLONE = (
+    "Seq2Seq is made of layers, not of inputs and outputs, so keras.models.clone_model cannot clone "
+    "it. For a model with new weights write Seq2Seq.from_config(model.get_config()); for one with "
+    "the same weights, call clone.set_weights(model.get_weights()) on it"
+)
+
+
+def _check_positions(others: tuple[Any, ...]) -> None:
+    if others:
+        raise TypeError(
+            "Seq2Seq takes `encoder`, `target_embedding`, `decoder` and `head` by position and all "
+            f"other options by name. Received besides: {others!r}"
         )
 
 

@@ -14,6 +14,7 @@ import keras
 from keras_luong.models.inner_layers import inner_layers, layer_at
 
 Config = Any
+Path = list[Any]
 _MARK, _NAME = "keras_luong_layer", "keras_luong>SharedLayer"
 
 
@@ -32,17 +33,21 @@ def serialized_parts(parts: Mapping[str, Any]) -> dict[str, Config]:
         configs = {name: _serialized(part) for name, part in parts.items()}
     counts = {name: Counter(_marks(config)) for name, config in configs.items()}
     shared: dict[int, Config] = {}
+    whole: list[tuple[str, Path]] = []
     for key, layer in layers.items():
-        holders = {
-            name: path for name, inner in found.items() for path, one in inner if one is layer
-        }
-        of_configs = sum(counts[name][key] for name in holders)
-        makers = [name for name in holders if not counts[name][key]]
-        if len(holders) > 1 and makers and of_configs:
-            _check_maker(layer, makers)
-            shared[key] = {"part": makers[0], "path": holders[makers[0]]}
+        places = [
+            (name, path) for name, inner in found.items() for path, one in inner if one is layer
+        ]
+        of_configs = sum(counts[name][key] for name, _ in places)
+        makers = [(name, path) for name, path in places if not counts[name][key]]
+        if len(places) > 1 and makers and not _are_inside(places, whole):
+            _check_maker(layer, makers, of_configs)
+            (part, path), *_ = makers
+            shared[key] = {"part": part, "path": path}
         elif of_configs > 1:
             shared[key] = {"key": len(shared)}
+        if key in shared:
+            whole += places
     _check_calls(configs, shared, layers)
     return {name: _unmarked(config, shared) for name, config in configs.items()}
 
@@ -145,10 +150,19 @@ def _refers(config: Config) -> bool:
     return any(map(_refers, _members(config)))
 
 
-def _check_maker(layer: Any, makers: list[str]) -> None:
-    if len(makers) > 1:
+def _are_inside(places: list[tuple[str, Path]], whole: list[tuple[str, Path]]) -> bool:
+    """Whether each of some places is inside a layer that is shared as a whole."""
+    return all(
+        any(part == other and path[: len(start)] == start for other, start in whole)
+        for part, path in places
+    )
+
+
+def _check_maker(layer: Any, makers: list[tuple[str, Path]], of_configs: int) -> None:
+    if len(makers) > 1 or not of_configs:
+        parts = [part for part, _ in makers]
         raise ValueError(
-            f"{layer!r} is shared by {makers}, whose configs do not hold it: a loaded model would "
+            f"{layer!r} is shared by {parts}, whose configs do not hold it: a loaded model would "
             "have several. Serialize it in their `get_config`, with "
             "keras.saving.serialize_keras_object"
         )
@@ -162,14 +176,17 @@ def _check_calls(
     Keras counts the calls of a layer within each of them, and takes those of the first for those of
     the second when it loads them.
     """
-    functional, sequential = Counter(_calls(configs)), Counter(_calls_in_sequence(configs))
-    for key in shared:
-        if functional[key] > 1 or (functional[key] and sequential[key]):
+    earlier: set[int] = set()
+    for config in configs.values():
+        functional, sequential = Counter(_calls(config)), set(_calls_in_sequence(config))
+        again = {key for key in functional if functional[key] > 1} | (sequential | earlier)
+        for key in again & set(functional) & set(shared):
             raise ValueError(
                 f"{layers[key]!r} is called in several functional or Sequential models, of which "
                 "Keras cannot load more than one. Call it in one of them, or inside a layer of "
                 "your own"
             )
+        earlier |= sequential | set(functional)
 
 
 def _calls(config: Config) -> Iterator[int]:
