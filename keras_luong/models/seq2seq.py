@@ -24,6 +24,7 @@ from keras_luong.models.vocabulary_product import (
     vocabulary_product,
     whole_product,
 )
+from keras_luong.models.xla_advice import xla_advice
 
 Tensor = Any
 _QUANTIZATION_MODES = ("int8", "int4")
@@ -168,6 +169,21 @@ class Seq2Seq(Generation, keras.Model):
 
         words = self.scheduled_sampling(target, predict=predict)
         return self._forced(source, *encoded, target, words=words, training=True)[0]
+
+    @property
+    def jit_compile(self) -> Any:
+        """Whether training is compiled by XLA.
+
+        Where a layer does not allow it, `compile(jit_compile=True)` warns and says what to write in
+        the place of that layer. Keras then trains without XLA.
+        """
+        return keras.Model.jit_compile.fget(self)
+
+    # Not in `compile`: Keras does not compile a model that it loads whose class has its own.
+    @jit_compile.setter
+    def jit_compile(self, value: Any) -> None:
+        with xla_advice(self, value):
+            keras.Model.jit_compile.fset(self, value)
 
     def compute_loss(
         self,
