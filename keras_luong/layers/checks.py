@@ -76,7 +76,7 @@ def refuse_mask(layer: keras.layers.Layer, kwargs: dict[str, Any], call: str) ->
 def check_one_of(name: str, value: Any, allowed: tuple[Any, ...]) -> None:
     """Refuses a value that is not among the allowed ones."""
     if value not in allowed:
-        raise ValueError(f"{name} must be one of {allowed}. Received: {value!r}")
+        raise ValueError(f"`{name}` must be one of {allowed}. Received: {value!r}")
 
 
 def checked_count(name: str, value: Any, least: int = 1) -> int:

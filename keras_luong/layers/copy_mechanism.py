@@ -59,7 +59,8 @@ class CopyMechanism(keras.layers.Layer):
 
     Raises:
         ValueError: For sizes below 1, a negative number of unknown words, `target_ids` that are no
-            list of integers or beyond the vocabulary, and logits of another size.
+            list of integers or beyond the vocabulary, an `unknown_id` beyond it or without unknown
+            words, and logits of another size.
 
     Example:
 
@@ -95,6 +96,20 @@ class CopyMechanism(keras.layers.Layer):
         self.target_ids = None if target_ids is None else _checked(target_ids, vocabulary_size)
         self.max_unknown_words = checked_count("max_unknown_words", max_unknown_words, least=0)
         self.unknown_id = checked_count("unknown_id", unknown_id, least=0)
+        self._check_unknown_id()
+
+    def _check_unknown_id(self) -> None:
+        if not self.max_unknown_words and self.unknown_id != UNKNOWN_ID:
+            raise ValueError(
+                "`unknown_id` is for unknown words, so it needs `max_unknown_words` of at least 1. "
+                f"Received: unknown_id={self.unknown_id}, max_unknown_words=0"
+            )
+        size = min(self.vocabulary_size, self.source_vocabulary_size)
+        if self.max_unknown_words and self.unknown_id >= size:
+            raise ValueError(
+                f"`unknown_id` must be an id of both vocabularies, below {size}. Received: "
+                f"{self.unknown_id}"
+            )
 
     @property
     def source_vocabulary_size(self) -> int:
@@ -187,10 +202,12 @@ class CopyMechanism(keras.layers.Layer):
 
 def _checked(target_ids: Sequence[int], vocabulary_size: int) -> list[int]:
     ids = np.asarray(target_ids)
-    if ids.ndim != 1 or not ids.size or ids.dtype.kind not in "iu" or ids.max() >= vocabulary_size:
+    is_list = ids.ndim == 1 and ids.size > 0 and ids.dtype.kind in "iu"
+    if not is_list or ids.max() >= vocabulary_size or ids.min() < _NOTHING:
+        largest = f", from {ids.min()} to {ids.max()}" if is_list else ""
         raise ValueError(
-            "target_ids must be integers below the vocabulary's size, one for each source id. "
-            f"Received shape {ids.shape}, dtype {ids.dtype}, the largest "
-            f"{ids.max(initial=-1)} with vocabulary_size={vocabulary_size}"
+            "`target_ids` must be integers below the vocabulary's size, one for each source id, -1 "
+            f"for none. Received shape {ids.shape}, dtype {ids.dtype}{largest} with "
+            f"vocabulary_size={vocabulary_size}"
         )
     return ids.tolist()

@@ -14,11 +14,17 @@ from keras_luong.layers import (
     CopyMechanism,
     ScheduledSampling,
 )
+from keras_luong.layers.arguments import (
+    check_instance,
+    checked_flag,
+    checked_rate,
+    checked_weight,
+)
 from keras_luong.models.compiled import CompiledFunctions
 from keras_luong.models.forced_decoding import DecoderWithScores, ForcedDecoding, Rates
 from keras_luong.models.generation import Generation
 from keras_luong.models.shared_layers import deserialized_parts, serialized_parts
-from keras_luong.models.step_checks import check_head, check_target_embedding
+from keras_luong.models.step_checks import check_steps_of_embedding, check_steps_of_head
 from keras_luong.models.vocabulary_product import (
     check_gathered,
     vocabulary_product,
@@ -86,7 +92,12 @@ class Seq2Seq(Generation, keras.Model):
             whose alpha is twice as much. The loss is the mean of both passes, plus this times their
             symmetric divergence, averaged over the tokens. A step takes twice as long. It needs
             `MaskedCrossentropy`, or a loss with its `divergence`.
-        **kwargs: `name` and the like of `keras.Model`.
+        **kwargs: `name` and `trainable` of `keras.Model`.
+
+    Raises:
+        ValueError: For parts that do not fit together, a head or a target embedding that does not
+            treat every step by itself, and options out of range.
+        TypeError: For parts and options of another type.
 
     Call arguments:
         inputs: `(source, target)`, int32 `(b, s)` and `(b, t)`.
@@ -133,7 +144,14 @@ class Seq2Seq(Generation, keras.Model):
         **kwargs: Any,
     ) -> None:
         _check_positions(others)
-        _check_parts(target_embedding, decoder, head)
+        _check_options(kwargs)
+        check_instance("copy_mechanism", copy_mechanism, CopyMechanism, optional=True)
+        check_instance("scheduled_sampling", scheduled_sampling, ScheduledSampling, optional=True)
+        dropout = checked_rate("dropout", dropout)
+        word_dropout = checked_rate("word_dropout", word_dropout)
+        variational_dropout = checked_flag("variational_dropout", variational_dropout)
+        consistency = checked_weight("consistency", consistency)
+        _check_parts(encoder, target_embedding, decoder, head)
         _check_losses(decoder, scheduled_sampling)
         _check_consistency(consistency, scheduled_sampling)
         source = keras.Input((None,), dtype="int32", name="source")
@@ -142,7 +160,7 @@ class Seq2Seq(Generation, keras.Model):
         forced = ForcedDecoding(target_embedding, decoder, head, copy_mechanism, rates)
         encoded = _memory_and_states(encoder(_known_source(copy_mechanism, source)))
         logits, _ = forced(source, *encoded, target)
-        check_head(head, decoder.cell.output_size)
+        check_steps_of_head(head, decoder.cell.output_size)
         super().__init__(inputs=[source, target], outputs=logits, **kwargs)
         self.encoder = encoder
         self.target_embedding = target_embedding
@@ -472,8 +490,6 @@ def _check_losses(decoder: AttentionDecoder, scheduled_sampling: Any) -> None:
 
 
 def _check_consistency(consistency: float, scheduled_sampling: Any) -> None:
-    if not 0.0 <= consistency < float("inf"):
-        raise ValueError(f"consistency must be a number of at least 0. Received: {consistency!r}")
     if consistency and scheduled_sampling is not None:
         raise ValueError(
             "Scheduled sampling counts a step for each of the two passes of consistency: one of "
@@ -482,9 +498,9 @@ def _check_consistency(consistency: float, scheduled_sampling: Any) -> None:
 
 
 _NO_CLONE = (
-    "Seq2Seq is made of layers, not of inputs and outputs, so keras.models.clone_model cannot clone "
-    "it. For a model with new weights write Seq2Seq.from_config(model.get_config()); for one with "
-    "the same weights, call clone.set_weights(model.get_weights()) on it"
+    "Seq2Seq is made of layers, not of inputs and outputs: keras.models.clone_model cannot clone "
+    "it. Write clone = Seq2Seq.from_config(model.get_config()), and for the same weights "
+    "clone.set_weights(model.get_weights())"
 )
 
 
@@ -496,15 +512,30 @@ def _check_positions(others: tuple[Any, ...]) -> None:
         )
 
 
-def _check_parts(target_embedding: Any, decoder: Any, head: Any) -> None:
+def _check_options(kwargs: dict[str, Any]) -> None:
+    # `keras.Model` takes any and ignores them: not least `dtype`, which belongs to the layers.
+    if unknown := sorted(set(kwargs) - {"name", "trainable"}):
+        raise TypeError(
+            f"Seq2Seq has no option {', '.join(f'`{one}`' for one in unknown)}; precision is that "
+            f"of its layers. Received: {kwargs!r}"
+        )
+
+
+def _check_parts(encoder: Any, target_embedding: Any, decoder: Any, head: Any) -> None:
+    if not callable(encoder) or isinstance(encoder, type):
+        raise TypeError(
+            "`encoder` must be a model or a layer from source ids to the memory. Received: "
+            f"{encoder!r}"
+        )
     if not isinstance(decoder, AttentionDecoder) or (
         decoder.return_state or not decoder.return_sequences
     ):
         raise ValueError(
-            "decoder must be an AttentionDecoder with return_sequences=True and "
+            "`decoder` must be an AttentionDecoder with return_sequences=True and "
             f"return_state=False. Received: {decoder!r}"
         )
-    check_target_embedding(target_embedding)
+    check_steps_of_embedding(target_embedding)
+    check_instance("head", head, keras.Layer, optional=True)
     if head is not None:
         return
     depth, tied = decoder.cell.units, getattr(target_embedding, "output_dim", None)

@@ -6,19 +6,21 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_luong.layers.arguments import check_instance
+
 # They do, and their weights are large: nothing is computed to see it.
 _BY_STEP = (keras.layers.Dense, keras.layers.Embedding, keras.layers.ReversibleEmbedding)
 _STEPS = 3
 
 
-def check_head(head: Any, depth: int) -> None:
+def check_steps_of_head(head: Any, depth: int) -> None:
     """Raises if a head cannot decode: see `check_by_step`."""
     if head is not None:
         vectors = np.random.default_rng(0).normal(size=(1, _STEPS, depth))
         check_by_step("head", head, vectors.astype("float32"))
 
 
-def check_target_embedding(target_embedding: Any) -> None:
+def check_steps_of_embedding(target_embedding: Any) -> None:
     """Raises if a target embedding cannot decode: see `check_by_step`."""
     check_by_step("target_embedding", target_embedding, np.ones((1, _STEPS), "int32"))
 
@@ -38,8 +40,7 @@ def check_by_step(name: str, layer: Any, inputs: np.ndarray) -> None:
         TypeError: For an object that is no layer.
         ValueError: For a layer that drops, adds or mixes steps.
     """
-    if not isinstance(layer, keras.Layer):
-        raise TypeError(f"`{name}` must be a keras.layers.Layer. Received: {layer!r}")
+    check_instance(name, layer, keras.Layer)
     if type(layer) in _BY_STEP:
         return
     whole = ops.convert_to_numpy(layer(inputs, training=False))
