@@ -204,7 +204,7 @@ def _checked(target_ids: Sequence[int], vocabulary_size: int) -> list[int]:
     ids = np.asarray(target_ids)
     is_list = ids.ndim == 1 and ids.size > 0 and ids.dtype.kind in "iu"
     if not is_list or ids.max() >= vocabulary_size or ids.min() < _NOTHING:
-        largest = f", from {ids.min()} to {ids.max()}" if is_list else ""
+        largest = f", the smallest {ids.min()}, the largest {ids.max()}" if is_list else ""
         raise ValueError(
             "`target_ids` must be integers below the vocabulary's size, one for each source id, -1 "
             f"for none. Received shape {ids.shape}, dtype {ids.dtype}{largest} with "

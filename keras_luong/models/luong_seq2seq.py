@@ -121,19 +121,13 @@ def luong_seq2seq(
     halves = bidirectional is True
     if halves and units % 2:
         raise ValueError(
-            "`units` must be even for an encoder that reads both ways, which has half of them in "
-            f"each direction. Received: {units}"
+            "`units` must be even for a bidirectional encoder, which has half of them in each "
+            f"direction. Received: {units}"
         )
     embedding_dim = checked_count(
         "embedding_dim", units if embedding_dim is None else embedding_dim
     )
-    for option, value in {"share_embeddings": share_embeddings, "copy": copy}.items():
-        if checked_flag(option, value) and source_vocabulary_size != target_vocabulary_size:
-            raise ValueError(
-                f"`{option}` is for one vocabulary on both sides. Received: "
-                f"source_vocabulary_size={source_vocabulary_size} and "
-                f"target_vocabulary_size={target_vocabulary_size}"
-            )
+    _check_vocabularies(source_vocabulary_size, target_vocabulary_size, share_embeddings, copy)
     if tie_embeddings and embedding_dim != units:
         raise ValueError(
             "`tie_embeddings=True` needs an `embedding_dim` equal to `units`. Received: "
@@ -183,6 +177,19 @@ def luong_seq2seq(
         consistency=consistency,
         name=name,
     )
+
+
+def _check_vocabularies(source: int, target: int, share_embeddings: bool, copy: bool) -> None:
+    sizes = f"source_vocabulary_size={source} and target_vocabulary_size={target}"
+    if checked_flag("share_embeddings", share_embeddings) and source != target:
+        raise ValueError(
+            f"`share_embeddings` is for one vocabulary on both sides. Received: {sizes}"
+        )
+    if checked_flag("copy", copy) and source > target:
+        raise ValueError(
+            "`copy` is for one vocabulary on both sides: source ids beyond the target vocabulary "
+            f"could not be copied. Received: {sizes}"
+        )
 
 
 def _decoder_cell(
