@@ -1,4 +1,4 @@
-"""Heads and target embeddings of other kinds than `Dense` and `Embedding`: they decode, or raise."""
+"""Heads and target embeddings other than `Dense` and `Embedding`: they decode, or raise."""
 
 import keras
 import numpy as np
