@@ -148,7 +148,8 @@ class ScheduledSampling(keras.layers.Layer):
 def _checked_epsilon(value: Any) -> float | LearningRateSchedule:
     if isinstance(value, LearningRateSchedule):
         return value
-    if not isinstance(value, Real) or isinstance(value, bool) or not 0 <= value <= 1:
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    if not is_number or not 0 <= float(value) <= 1:
         raise ValueError(
             f"`teacher_forcing` must be a schedule or a number from 0 to 1. Received: {value!r}"
         )

@@ -13,7 +13,7 @@ _BY_STEP = (keras.layers.Dense, keras.layers.Embedding, keras.layers.ReversibleE
 _STEPS = 3
 
 
-def check_steps_of_head(head: Any, depth: int) -> None:
+def check_steps_of_head(head: Any, depth: Any) -> None:
     """Raises if a head cannot decode: see `check_by_step`."""
     if head is not None:
         vectors = np.random.default_rng(0).normal(size=(1, _STEPS, depth))
