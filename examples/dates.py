@@ -62,6 +62,7 @@ with without_import_notes():
     from keras_luong import (
         AttentionDecoder,
         AttentionDecoderCell,
+        FastRNN,
         LuongAttention,
         MaskedCrossentropy,
         Seq2Seq,
@@ -82,7 +83,7 @@ def date_model(source_ids: int, target_ids: int, units: int) -> Seq2Seq:
     """
     source = keras.Input((None,), dtype="int32", name="source")
     words = keras.layers.Embedding(source_ids, 48, mask_zero=True)(source)
-    gru = keras.layers.GRU(24, return_sequences=True, use_cudnn=False)
+    gru = FastRNN(keras.layers.GRUCell(24), return_sequences=True)
     context = keras.layers.Bidirectional(gru)(words)
     encoder = keras.Model(source, keras.layers.Concatenate()([words, context]), name="encoder")
     cell = AttentionDecoderCell(keras.layers.GRUCell(units), LuongAttention("general"), units)

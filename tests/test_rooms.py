@@ -18,6 +18,9 @@ CLIENT = ROOT / "keras_luong_client"
 ROOMS = ("functional", "layers", "search", "models", "text", "training", "serving")
 # Those that speak `keras.ops`, and nothing but `keras.ops`.
 NEUTRAL_ROOMS = ROOMS[: ROOMS.index("text")]
+# Those that `import keras_luong` loads: these, and the losses, metrics and schedules that a saved
+# model can name. What needs a backend is imported there when it is used.
+LOADED_ROOMS = (*NEUTRAL_ROOMS, "training")
 # Small files of the standard library alone, which every room may import.
 COMMON = ("folders", "ids", "text_files")
 # The one file that knows the backends, in order to compile for each.
@@ -138,6 +141,13 @@ def test_neutral_rooms_import_keras_and_no_backend(path):
             assert library in {"keras_luong", *NEUTRAL_LIBRARIES}, name
 
 
+@pytest.mark.parametrize("path", modules(LOADED_ROOMS))
+def test_what_the_package_loads_imports_keras_and_no_backend(path):
+    for name, at_module_level in imports_of(path):
+        if at_module_level:
+            assert name.split(".")[0] in {"keras_luong", *NEUTRAL_LIBRARIES}, name
+
+
 def test_importing_the_package_loads_neutral_rooms_only():
     for name, at_module_level in imports_of(PACKAGE / "__init__.py"):
         room = room_of(name)
@@ -146,7 +156,7 @@ def test_importing_the_package_loads_neutral_rooms_only():
         if room is None:
             assert name.split(".")[0] in NEUTRAL_LIBRARIES, name
         else:
-            assert room in {*COMMON, *NEUTRAL_ROOMS}, name
+            assert room in {*COMMON, *LOADED_ROOMS}, name
 
 
 @pytest.mark.parametrize("path", [pytest.param(path, id=path.name) for path in CLIENT.glob("*.py")])
@@ -256,7 +266,7 @@ def test_the_picture_of_the_rooms_is_true(document):
 WITHOUT_TENSORFLOW = """
 import sys
 
-BLOCKED = sys.argv[1].split(",")
+BLOCKED, REGISTERED = (argument.split(",") for argument in sys.argv[1:])
 
 class Without:  # a finder of modules that finds all but the blocked ones
     def __init__(self, finder):
@@ -274,7 +284,11 @@ sys.meta_path[:] = [Without(finder) for finder in sys.meta_path]
 import keras
 import numpy as np
 import keras_luong
+from keras_luong import *
 
+# A saved model can name any of them.
+missing = [name for name in REGISTERED if keras.saving.get_registered_object(name) is None]
+assert not missing, missing
 layer = keras_luong.LuongAttention(score_mode="dot")
 query = np.array([[[1.0, 0.0]]], "float32")
 value = np.array([[[np.log(3.0), 0.0], [0.0, 1.0]]], "float32")
@@ -288,6 +302,40 @@ print("numbers from", keras.config.backend())
 """
 
 
+def registered_names():
+    """What Keras knows the registered classes of the package by, joined by commas."""
+    decorator = re.compile(
+        r"^@keras\.saving\.register_keras_serializable.*\nclass (\w+)", re.MULTILINE
+    )
+    sources = [path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py")]
+    names = [name for source in sources for name in decorator.findall(source)]
+    assert {"MaskedCrossentropy", "Halving", "Seq2Seq"} <= set(names)
+    return ",".join(f"keras_luong>{name}" for name in names)
+
+
+@pytest.mark.parametrize("room", ["", *(f".{room}" for room in LOADED_ROOMS)])
+def test_dir_shows_public_names_and_sub_packages_only(room):
+    package = importlib.import_module(f"keras_luong{room}")
+    shown = set(dir(package))
+    assert shown >= set(package.__all__)
+    if room:
+        assert shown == set(package.__all__)
+    else:
+        assert set(ROOMS) < shown
+        assert not shown & {"Any", "importlib", "ids", "folders"}
+        assert not [name for name in shown if name.startswith("_")]
+
+
+def test_what_dir_shows_loads_when_it_is_asked_for():
+    package = importlib.import_module("keras_luong")
+    if importlib.util.find_spec("tensorflow") is None:
+        pytest.skip("TensorFlow is not installed here")
+    for name in dir(package):
+        assert getattr(package, name) is not None
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        _ = package.nothing
+
+
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_the_package_works_where_tensorflow_is_not(backend, tmp_path):
     if importlib.util.find_spec(backend) is None:
@@ -296,7 +344,7 @@ def test_the_package_works_where_tensorflow_is_not(backend, tmp_path):
     blocked |= BACKENDS - {backend}
     paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
     result = subprocess.run(
-        [sys.executable, "-c", WITHOUT_TENSORFLOW, ",".join(sorted(blocked))],
+        [sys.executable, "-c", WITHOUT_TENSORFLOW, ",".join(sorted(blocked)), registered_names()],
         cwd=tmp_path,
         env=os.environ
         | {"KERAS_BACKEND": backend, "PYTHONPATH": os.pathsep.join(filter(None, paths))},

@@ -83,3 +83,7 @@ __all__ = [
     "weighted_sum",
     "zero_masked",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -37,3 +37,7 @@ __all__ = [
     "WordDropout",
     "load_tfa_weights",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -9,6 +9,7 @@ from keras import ops
 
 from keras_luong.functional import copy_log_probs, project, weighted_sum
 from keras_luong.ids import PADDING_ID, UNKNOWN_ID
+from keras_luong.layers.checks import checked_count
 
 Tensor = Any
 _NOTHING = -1
@@ -58,7 +59,8 @@ class CopyMechanism(keras.layers.Layer):
 
     Raises:
         ValueError: For sizes below 1, a negative number of unknown words, `target_ids` that are no
-            list of integers or beyond the vocabulary, and logits of another size.
+            list of integers or beyond the vocabulary, an `unknown_id` beyond it or without unknown
+            words, and logits of another size.
 
     Example:
 
@@ -90,15 +92,24 @@ class CopyMechanism(keras.layers.Layer):
     ) -> None:
         # The layer casts: logits may have more digits than its other inputs.
         super().__init__(autocast=False, **kwargs)
-        if vocabulary_size < 1 or max_unknown_words < 0:
-            raise ValueError(
-                "vocabulary_size must be at least 1 and max_unknown_words at least 0. Received: "
-                f"vocabulary_size={vocabulary_size}, max_unknown_words={max_unknown_words}"
-            )
-        self.vocabulary_size = vocabulary_size
+        self.vocabulary_size = checked_count("vocabulary_size", vocabulary_size)
         self.target_ids = None if target_ids is None else _checked(target_ids, vocabulary_size)
-        self.max_unknown_words = max_unknown_words
-        self.unknown_id = unknown_id
+        self.max_unknown_words = checked_count("max_unknown_words", max_unknown_words, least=0)
+        self.unknown_id = checked_count("unknown_id", unknown_id, least=0)
+        self._check_unknown_id()
+
+    def _check_unknown_id(self) -> None:
+        if not self.max_unknown_words and self.unknown_id != UNKNOWN_ID:
+            raise ValueError(
+                "`unknown_id` is for unknown words, so it needs `max_unknown_words` of at least 1. "
+                f"Received: unknown_id={self.unknown_id}, max_unknown_words=0"
+            )
+        size = min(self.vocabulary_size, self.source_vocabulary_size)
+        if self.max_unknown_words and self.unknown_id >= size:
+            raise ValueError(
+                f"`unknown_id` must be an id of both vocabularies, below {size}. Received: "
+                f"{self.unknown_id}"
+            )
 
     @property
     def source_vocabulary_size(self) -> int:
@@ -191,10 +202,12 @@ class CopyMechanism(keras.layers.Layer):
 
 def _checked(target_ids: Sequence[int], vocabulary_size: int) -> list[int]:
     ids = np.asarray(target_ids)
-    if ids.ndim != 1 or not ids.size or ids.dtype.kind not in "iu" or ids.max() >= vocabulary_size:
+    is_list = ids.ndim == 1 and ids.size > 0 and ids.dtype.kind in "iu"
+    if not is_list or ids.max() >= vocabulary_size or ids.min() < _NOTHING:
+        largest = f", the smallest {ids.min()}, the largest {ids.max()}" if is_list else ""
         raise ValueError(
-            "target_ids must be integers below the vocabulary's size, one for each source id. "
-            f"Received shape {ids.shape}, dtype {ids.dtype}, the largest "
-            f"{ids.max(initial=-1)} with vocabulary_size={vocabulary_size}"
+            "`target_ids` must be integers below the vocabulary's size, one for each source id, -1 "
+            f"for none. Received shape {ids.shape}, dtype {ids.dtype}{largest} with "
+            f"vocabulary_size={vocabulary_size}"
         )
     return ids.tolist()

@@ -1,6 +1,7 @@
 """`ScheduledSampling`: a decoder that in training reads what it would have written."""
 
 from collections.abc import Callable
+from numbers import Real
 from typing import Any
 
 import keras
@@ -8,6 +9,8 @@ from keras import ops
 from keras.optimizers.schedules import LearningRateSchedule
 
 from keras_luong.ids import PADDING_ID
+from keras_luong.layers.arguments import checked_flag, checked_seed
+from keras_luong.layers.checks import checked_count
 
 Tensor = Any
 
@@ -49,6 +52,7 @@ class ScheduledSampling(keras.layers.Layer):
 
     Raises:
         ValueError: For a number beyond 0 to 1, and less than one pass.
+        TypeError: For `draws` and `seed` of another type.
 
     Example:
 
@@ -75,15 +79,10 @@ class ScheduledSampling(keras.layers.Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if not isinstance(teacher_forcing, LearningRateSchedule) and not 0 <= teacher_forcing <= 1:
-            raise ValueError(
-                f"teacher_forcing must be a schedule or from 0 to 1. Received: {teacher_forcing}"
-            )
-        if passes < 1:
-            raise ValueError(f"passes must be at least 1. Received: {passes}")
+        teacher_forcing, seed = _checked_epsilon(teacher_forcing), checked_seed(seed)
         self.teacher_forcing = teacher_forcing
-        self.passes = passes
-        self.draws = draws
+        self.passes = checked_count("passes", passes)
+        self.draws = checked_flag("draws", draws)
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.step = self.add_weight(
@@ -144,3 +143,14 @@ class ScheduledSampling(keras.layers.Layer):
         if isinstance(rate, dict):
             rate = keras.optimizers.schedules.deserialize(rate)
         return cls(**{**config, "teacher_forcing": rate})
+
+
+def _checked_epsilon(value: Any) -> float | LearningRateSchedule:
+    if isinstance(value, LearningRateSchedule):
+        return value
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    if not is_number or not 0 <= float(value) <= 1:
+        raise ValueError(
+            f"`teacher_forcing` must be a schedule or a number from 0 to 1. Received: {value!r}"
+        )
+    return float(value)

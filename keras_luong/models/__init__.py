@@ -6,3 +6,7 @@ from keras_luong.models.luong_seq2seq import luong_seq2seq
 from keras_luong.models.seq2seq import ScoredTarget, Seq2Seq
 
 __all__ = ["Ensemble", "ScoredTarget", "Seq2Seq", "luong_seq2seq", "rnn_encoder"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -44,6 +44,10 @@ class CompiledFunctions:
         self._functions: dict[Any, Callable[..., Any]] = {}
         self._variables: list[Any] = []
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A copy of a model compiles its own: what is here reads the variables of the first.
+        return CompiledFunctions, ()
+
     def get(
         self, key: Any, model: Any, function: Callable[..., Any], arguments: Sequence[Argument]
     ) -> Callable[..., Any]:

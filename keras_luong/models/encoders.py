@@ -1,11 +1,14 @@
 """Recurrent encoders in the functional API, with the bridge to a decoder's initial state."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_luong.layers import FastRNN, LayerNormLSTMCell, WordDropout
+from keras_luong.layers.arguments import checked_flag, checked_rate
+from keras_luong.layers.checks import check_one_of, checked_count
 from keras_luong.models.dropout import dropout_class
 
 _CELLS = {
@@ -74,9 +77,11 @@ def rnn_encoder(
         source length, depth)` and one `(batch, size)` for each of `state_sizes`.
 
     Raises:
-        ValueError: For an unknown cell, sizes below 1, `bidirectional="first"` of one layer, a
-            `recurrent_dropout` that is not from 0 to below 1, an `embedding` that does not fit, and
-            `embeddings_in_memory` of another depth than the outputs.
+        ValueError: For an unknown cell, sizes below 1, `bidirectional="first"` of one layer,
+            `residual` where no layer could add its input, a dropout that is not from 0 to below 1,
+            an `embedding` that does not fit, and `embeddings_in_memory` of another depth than the
+            outputs.
+        TypeError: For options of another type.
 
     Example:
 
@@ -91,15 +96,18 @@ def rnn_encoder(
         `embeddings_in_memory`: [Gehring et al. 2017](https://arxiv.org/abs/1705.03122), section
         3.3. There the sum is what attention reads and not what it scores; here it is both.
     """
-    sizes = {"vocabulary_size": vocabulary_size, "embedding_dim": embedding_dim, "units": units}
-    for what, size in {**sizes, "num_layers": num_layers}.items():
-        if size < 1:
-            raise ValueError(f"{what} must be at least 1. Received: {size}")
-    _check_directions(bidirectional, num_layers)
-    if not 0 <= recurrent_dropout < 1:
-        raise ValueError(
-            f"recurrent_dropout must be from 0 to below 1. Received: {recurrent_dropout}"
-        )
+    vocabulary_size = checked_count("vocabulary_size", vocabulary_size)
+    embedding_dim = checked_count("embedding_dim", embedding_dim)
+    units, num_layers = checked_count("units", units), checked_count("num_layers", num_layers)
+    state_sizes = _checked_sizes(state_sizes)
+    bidirectional = checked_directions(bidirectional, num_layers)
+    first_residual = 2 if bidirectional == "first" else 1
+    residual = _checked_residual(residual, num_layers, first_residual)
+    dropout = checked_rate("dropout", dropout)
+    recurrent_dropout = checked_rate("recurrent_dropout", recurrent_dropout)
+    word_dropout = checked_rate("word_dropout", word_dropout)
+    variational_dropout = checked_flag("variational_dropout", variational_dropout)
+    embeddings_in_memory = checked_flag("embeddings_in_memory", embeddings_in_memory)
     if embedding is None:
         embedding = keras.layers.Embedding(
             vocabulary_size, embedding_dim, mask_zero=True, name="source_embedding"
@@ -109,10 +117,9 @@ def rnn_encoder(
     source = keras.Input((None,), dtype="int32", name="source")
     memory = words = embedding(WordDropout(word_dropout)(source) if word_dropout else source)
     states: list[Any] = []
-    first_residual = 2 if bidirectional == "first" else 1
     for index in range(num_layers):
         inputs = drop(dropout, name=f"dropout_{index}")(memory)
-        both_ways = index == 0 if bidirectional == "first" else bool(bidirectional)
+        both_ways = index == 0 if bidirectional == "first" else bidirectional is True
         own = cell_class(cell)(units, recurrent_dropout=recurrent_dropout)
         outputs, *states = _layer(own, both_ways, name=f"{cell}_{index}")(inputs)
         is_residual = residual and index >= first_residual
@@ -126,21 +133,41 @@ def rnn_encoder(
 
 def cell_class(name: str) -> type[keras.layers.Layer]:
     """The recurrent cell of a short name."""
-    if name not in _CELLS:
-        raise ValueError(f"cell must be one of {sorted(_CELLS)}. Received: {name!r}")
+    check_one_of("cell", name, tuple(_CELLS))
     return _CELLS[name]
 
 
-def _check_directions(bidirectional: bool | str, num_layers: int) -> None:
-    if bidirectional not in (True, False, "first"):
+def checked_directions(bidirectional: Any, num_layers: int) -> bool | str:
+    """`True`, `False` or `"first"`, which needs a layer above the first."""
+    if isinstance(bidirectional, bool | np.bool_):
+        return bool(bidirectional)
+    if not isinstance(bidirectional, str) or bidirectional != "first":
         raise ValueError(
-            f'bidirectional must be True, False or "first". Received: {bidirectional!r}'
+            f'`bidirectional` must be True, False or "first". Received: {bidirectional!r}'
         )
-    if bidirectional == "first" and num_layers < 2:
+    if num_layers < 2:
         raise ValueError(
-            'bidirectional="first" needs num_layers of at least 2, for there is nothing above the '
-            f"first layer else. Received: num_layers={num_layers}"
+            '`bidirectional="first"` needs `num_layers` of at least 2, for there is nothing above '
+            f"the first layer else. Received: num_layers={num_layers}"
         )
+    return bidirectional
+
+
+def _checked_residual(residual: Any, num_layers: int, first_residual: int) -> bool:
+    if checked_flag("residual", residual) and num_layers <= first_residual:
+        raise ValueError(
+            f"`residual=True` needs `num_layers` of at least {first_residual + 1}, the first layer "
+            f"that adds its input. Received: num_layers={num_layers}"
+        )
+    return bool(residual)
+
+
+def _checked_sizes(state_sizes: Any) -> list[int]:
+    if not isinstance(state_sizes, Iterable):
+        raise TypeError(
+            f"`state_sizes` must be a list of integers, one per state. Received: {state_sizes!r}"
+        )
+    return [checked_count("state_sizes", size) for size in state_sizes]
 
 
 def _check_embedding(embedding: Any, vocabulary_size: int, embedding_dim: int) -> None:
@@ -149,7 +176,7 @@ def _check_embedding(embedding: Any, vocabulary_size: int, embedding_dim: int) -
     received = tuple(getattr(embedding, name, None) for name in names)
     if received != expected:
         raise ValueError(
-            f"embedding must be an embedding layer whose {', '.join(names)} are {expected}. "
+            f"`embedding` must be an embedding layer whose {', '.join(names)} are {expected}. "
             f"Received: {embedding!r}, where they are {received}"
         )
 
@@ -157,7 +184,7 @@ def _check_embedding(embedding: Any, vocabulary_size: int, embedding_dim: int) -
 def _check_depths(embedding_dim: int, outputs: int) -> None:
     if embedding_dim != outputs:
         raise ValueError(
-            "embeddings_in_memory needs embeddings as deep as the outputs of the last layer. "
+            "`embeddings_in_memory` needs embeddings as deep as the outputs of the last layer. "
             f"Received: embedding_dim={embedding_dim} and outputs of depth {outputs}"
         )
 

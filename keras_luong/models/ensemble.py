@@ -1,7 +1,7 @@
 """`Ensemble`: several models of one vocabulary that decode together."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from keras import ops
@@ -36,12 +36,14 @@ class Ensemble(Generation):
     """
 
     def __init__(self, models: Sequence[Seq2Seq]) -> None:
-        self.models = list(models)
+        self.models = list(models) if isinstance(models, Iterable) else []
         if not self.models or not all(isinstance(model, Seq2Seq) for model in self.models):
-            raise ValueError(f"models must be Seq2Seq models, at least one. Received: {models!r}")
+            raise ValueError(
+                f"`models` must be a list of Seq2Seq models, at least one. Received: {models!r}"
+            )
         sizes = [model.vocabulary_size for model in self.models]
         if len(set(sizes)) > 1:
-            raise ValueError(f"models must have one vocabulary. Received sizes: {sizes}")
+            raise ValueError(f"`models` must have one vocabulary. Received sizes: {sizes}")
         self._searches = CompiledFunctions()
 
     @property
@@ -84,6 +86,11 @@ class Ensemble(Generation):
             `(log-probabilities (b, k, v), new states, attention scores (b, k, s))`.
         """
         return _mixed([model.step for model in self.models], ids, states, memories)
+
+    def check_shortlist(self) -> None:
+        """Raises a `ValueError` if one of the models cannot decode with a `Shortlist`."""
+        for model in self.models:
+            model.check_shortlist()
 
     def step_among(self, word_ids: Tensor) -> Any:
         """`step` among some ids alone: see `Seq2Seq.step_among`.

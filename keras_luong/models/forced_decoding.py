@@ -127,7 +127,7 @@ class ForcedDecoding:
         copying, source_mask = self._copy_mechanism, ops.not_equal(source, PADDING_ID)
         with_scores = return_attention_scores or copying is not None
         outputs = self._decoder(
-            self._drop(self._target_embedding(self._embedded(words, **mode)), **mode),
+            self._drop(self._target_embedding(self._embedded(words, **mode), **mode), **mode),
             memory,
             initial_state=initial_state,
             sequences_mask=ops.not_equal(target, PADDING_ID),
@@ -137,7 +137,7 @@ class ForcedDecoding:
         )
         vectors, scores = outputs if with_scores else (outputs, None)
         vectors = self._drop(vectors, **mode)
-        logits = whole_product(self._head, self._target_embedding, vectors)
+        logits = whole_product(self._head, self._target_embedding, vectors, **mode)
         if copying is not None:
             memory = zero_masked(memory, source_mask)
             logits = copying(logits, vectors, scores, memory, copying.copied_ids(source))

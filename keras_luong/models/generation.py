@@ -42,6 +42,10 @@ class Generation:
         """One step of decoding, as a search calls it."""
         raise NotImplementedError
 
+    def check_shortlist(self) -> None:
+        """Raises a `ValueError` if `step_among` cannot be had of this model."""
+        raise NotImplementedError
+
     def step_among(self, word_ids: Tensor) -> Any:
         """A function like `step`, whose logits are those of increasing ids `(n,)` alone.
 
@@ -92,6 +96,8 @@ class Generation:
         """
         source, search = ops.convert_to_tensor(source), search_of(search)
         self._check_source(source)
+        if shortlist is not None:
+            self.check_shortlist()
         rows = source.shape[0]
         if seed is None and "seed" in search.takes:
             seed = np.random.randint(2**31 - 1)

@@ -1,6 +1,7 @@
 """`luong_seq2seq`: the model of the paper from a few sizes."""
 
 import functools
+import itertools
 
 import keras
 
@@ -11,8 +12,10 @@ from keras_luong.layers import (
     LuongAttention,
     ScheduledSampling,
 )
+from keras_luong.layers.arguments import checked_flag, checked_rate
 from keras_luong.layers.cells import flat_state_size
-from keras_luong.models.encoders import cell_class, rnn_encoder
+from keras_luong.layers.checks import checked_count
+from keras_luong.models.encoders import cell_class, checked_directions, rnn_encoder
 from keras_luong.models.seq2seq import Seq2Seq
 
 
@@ -90,8 +93,9 @@ def luong_seq2seq(
 
     Raises:
         ValueError: For an unknown cell, an odd `units` with a bidirectional encoder, tied
-            embeddings of another depth than `units`, a shared embedding of two vocabularies, and
-            what `rnn_encoder` and `LuongAttention` refuse.
+            embeddings of another depth than `units`, a shared embedding or copying with two
+            vocabularies, and whatever `rnn_encoder`, `LuongAttention` and `Seq2Seq` do not take.
+        TypeError: For options of another type.
 
     Example:
 
@@ -103,15 +107,31 @@ def luong_seq2seq(
         [Luong, Pham, Manning 2015](https://arxiv.org/abs/1508.04025). The paper's encoder reads one
         way; two ways are the default here, as in the reference models that followed it.
     """
+    units, num_layers = checked_count("units", units), checked_count("num_layers", num_layers)
+    sizes = {
+        "source_vocabulary_size": source_vocabulary_size,
+        "target_vocabulary_size": target_vocabulary_size,
+    }
+    source_vocabulary_size, target_vocabulary_size = itertools.starmap(checked_count, sizes.items())
+    bidirectional = checked_directions(bidirectional, num_layers)
+    recurrent_dropout = checked_rate("recurrent_dropout", recurrent_dropout)
+    dropout = checked_rate("dropout", dropout)
+    tie_embeddings = checked_flag("tie_embeddings", tie_embeddings)
+    input_feeding = checked_flag("input_feeding", input_feeding)
     halves = bidirectional is True
     if halves and units % 2:
-        raise ValueError(f"units must be even for a bidirectional encoder. Received: {units}")
-    embedding_dim = units if embedding_dim is None else embedding_dim
-    if share_embeddings and source_vocabulary_size != target_vocabulary_size:
         raise ValueError(
-            "share_embeddings is for one vocabulary on both sides. Received: "
-            f"source_vocabulary_size={source_vocabulary_size} and "
-            f"target_vocabulary_size={target_vocabulary_size}"
+            "`units` must be even for a bidirectional encoder, which has half of them in each "
+            f"direction. Received: {units}"
+        )
+    embedding_dim = checked_count(
+        "embedding_dim", units if embedding_dim is None else embedding_dim
+    )
+    _check_vocabularies(source_vocabulary_size, target_vocabulary_size, share_embeddings, copy)
+    if tie_embeddings and embedding_dim != units:
+        raise ValueError(
+            "`tie_embeddings=True` needs an `embedding_dim` equal to `units`. Received: "
+            f"embedding_dim={embedding_dim}, units={units}"
         )
     new_embedding = functools.partial(
         keras.layers.ReversibleEmbedding if tie_embeddings else keras.layers.Embedding,
@@ -157,6 +177,19 @@ def luong_seq2seq(
         consistency=consistency,
         name=name,
     )
+
+
+def _check_vocabularies(source: int, target: int, share_embeddings: bool, copy: bool) -> None:
+    sizes = f"source_vocabulary_size={source} and target_vocabulary_size={target}"
+    if checked_flag("share_embeddings", share_embeddings) and source != target:
+        raise ValueError(
+            f"`share_embeddings` is for one vocabulary on both sides. Received: {sizes}"
+        )
+    if checked_flag("copy", copy) and source > target:
+        raise ValueError(
+            "`copy` is for one vocabulary on both sides: source ids beyond the target vocabulary "
+            f"could not be copied. Received: {sizes}"
+        )
 
 
 def _decoder_cell(

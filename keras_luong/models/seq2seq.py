@@ -14,10 +14,23 @@ from keras_luong.layers import (
     CopyMechanism,
     ScheduledSampling,
 )
+from keras_luong.layers.arguments import (
+    check_instance,
+    checked_flag,
+    checked_rate,
+    checked_weight,
+)
 from keras_luong.models.compiled import CompiledFunctions
 from keras_luong.models.forced_decoding import DecoderWithScores, ForcedDecoding, Rates
 from keras_luong.models.generation import Generation
-from keras_luong.models.vocabulary_product import vocabulary_product, whole_product
+from keras_luong.models.shared_layers import deserialized_parts, serialized_parts
+from keras_luong.models.step_checks import check_steps_of_embedding, check_steps_of_head
+from keras_luong.models.vocabulary_product import (
+    check_gathered,
+    vocabulary_product,
+    whole_product,
+)
+from keras_luong.models.xla_advice import xla_advice
 
 Tensor = Any
 _QUANTIZATION_MODES = ("int8", "int4")
@@ -29,7 +42,6 @@ _PARTS = (
     "copy_mechanism",
     "scheduled_sampling",
 )
-_ENCODER_LAYER = "encoder_layer"
 
 
 class ScoredTarget(NamedTuple):
@@ -58,10 +70,12 @@ class Seq2Seq(Generation, keras.Model):
     Args:
         encoder: Model or layer from source ids `(b, s)` to the memory `(b, s, d)`, or to a list of
             the memory and the decoder's flat initial states, as `rnn_encoder` makes it.
-        target_embedding: Embedding layer of the target ids.
+        target_embedding: Layer from target ids `(b, t)` to `(b, t, d)`, each step by itself.
         decoder: An `AttentionDecoder` with `return_sequences=True` and `return_state=False`.
-        head: Layer from attention vectors to logits. `None` ties it to the target embedding, which
-            must be a `keras.layers.ReversibleEmbedding` as deep as the attention vector.
+        head: Layer from attention vectors `(b, t, d)` to logits `(b, t, v)`, each step by itself: a
+            `Dense`, a `TimeDistributed`, a `Sequential` or a functional model. `None` ties it to
+            the target embedding, which must be a `keras.layers.ReversibleEmbedding` as deep as the
+            attention vector.
         copy_mechanism: A `CopyMechanism`, so that words of the source can be written whether or not
             the head knows them. The model then puts out log-probabilities, which training and
             searches take for logits. It needs the attention scores of every step, so with input
@@ -78,7 +92,12 @@ class Seq2Seq(Generation, keras.Model):
             whose alpha is twice as much. The loss is the mean of both passes, plus this times their
             symmetric divergence, averaged over the tokens. A step takes twice as long. It needs
             `MaskedCrossentropy`, or a loss with its `divergence`.
-        **kwargs: `name` and the like of `keras.Model`.
+        **kwargs: `name` and `trainable` of `keras.Model`.
+
+    Raises:
+        ValueError: For parts that do not fit together, a head or a target embedding that does not
+            treat every step by itself, and options out of range.
+        TypeError: For parts and options of another type.
 
     Call arguments:
         inputs: `(source, target)`, int32 `(b, s)` and `(b, t)`.
@@ -101,13 +120,21 @@ class Seq2Seq(Generation, keras.Model):
         [Luong, Pham, Manning 2015](https://arxiv.org/abs/1508.04025).
     """
 
+    def __new__(cls, *args: Any, **kwargs: Any) -> "Seq2Seq":
+        # `keras.models.clone_model` calls a class that takes any number of positional arguments as
+        # `cls(inputs, outputs)`. For any other it returns a plain functional model, which cannot
+        # generate, and asks nobody.
+        if args and all(map(keras.utils.is_keras_tensor, keras.tree.flatten(args))):
+            raise TypeError(_NO_CLONE)
+        return super().__new__(cls, *args, **kwargs)
+
     def __init__(
         self,
         encoder: Any,
         target_embedding: keras.layers.Layer,
         decoder: AttentionDecoder,
         head: keras.layers.Layer | None = None,
-        *,
+        *others: Any,
         copy_mechanism: CopyMechanism | None = None,
         scheduled_sampling: ScheduledSampling | None = None,
         dropout: float = 0.0,
@@ -116,7 +143,15 @@ class Seq2Seq(Generation, keras.Model):
         consistency: float = 0.0,
         **kwargs: Any,
     ) -> None:
-        _check_parts(target_embedding, decoder, head)
+        _check_positions(others)
+        _check_options(kwargs)
+        check_instance("copy_mechanism", copy_mechanism, CopyMechanism, optional=True)
+        check_instance("scheduled_sampling", scheduled_sampling, ScheduledSampling, optional=True)
+        dropout = checked_rate("dropout", dropout)
+        word_dropout = checked_rate("word_dropout", word_dropout)
+        variational_dropout = checked_flag("variational_dropout", variational_dropout)
+        consistency = checked_weight("consistency", consistency)
+        _check_parts(encoder, target_embedding, decoder, head)
         _check_losses(decoder, scheduled_sampling)
         _check_consistency(consistency, scheduled_sampling)
         source = keras.Input((None,), dtype="int32", name="source")
@@ -125,6 +160,7 @@ class Seq2Seq(Generation, keras.Model):
         forced = ForcedDecoding(target_embedding, decoder, head, copy_mechanism, rates)
         encoded = _memory_and_states(encoder(_known_source(copy_mechanism, source)))
         logits, _ = forced(source, *encoded, target)
+        check_steps_of_head(head, decoder.cell.output_size)
         super().__init__(inputs=[source, target], outputs=logits, **kwargs)
         self.encoder = encoder
         self.target_embedding = target_embedding
@@ -151,6 +187,21 @@ class Seq2Seq(Generation, keras.Model):
 
         words = self.scheduled_sampling(target, predict=predict)
         return self._forced(source, *encoded, target, words=words, training=True)[0]
+
+    @property
+    def jit_compile(self) -> Any:
+        """Whether training is compiled by XLA.
+
+        Where a layer does not allow it, `compile(jit_compile=True)` warns and says what to write in
+        the place of that layer. Keras then trains without XLA.
+        """
+        return keras.Model.jit_compile.fget(self)
+
+    # Not in `compile`: Keras does not compile a model that it loads whose class has its own.
+    @jit_compile.setter
+    def jit_compile(self, value: Any) -> None:
+        with xla_advice(self, value):
+            keras.Model.jit_compile.fset(self, value)
 
     def compute_loss(
         self,
@@ -263,8 +314,15 @@ class Seq2Seq(Generation, keras.Model):
             ids,
             state,
             memory,
-            lambda vectors: whole_product(self.head, self.target_embedding, vectors),
+            lambda vectors: whole_product(
+                self.head, self.target_embedding, vectors, training=False
+            ),
         )
+
+    def check_shortlist(self) -> None:
+        """Raises a `ValueError` if the model cannot decode with a `Shortlist`: see `step_among`."""
+        _check_known_words(self.copy_mechanism)
+        check_gathered(self.head, self.target_embedding)
 
     def step_among(self, word_ids: Tensor) -> Any:
         """`step` among some ids alone: with their logits, which are minus infinity where ruled out.
@@ -279,7 +337,7 @@ class Seq2Seq(Generation, keras.Model):
             ValueError: For a head that is no `keras.layers.Dense`, quantized weights whose columns
                 cannot be taken one by one, and a copy mechanism with ids for unknown words.
         """
-        _check_known_words(self.copy_mechanism)
+        self.check_shortlist()
         product_of = vocabulary_product(self.head, self.target_embedding, word_ids)
 
         def step(ids: Tensor, state: list[Tensor], shared: tuple[Any, Tensor]) -> tuple:
@@ -302,10 +360,11 @@ class Seq2Seq(Generation, keras.Model):
         batch, beams = ops.shape(ids)[0], ops.shape(ids)[1]
         if self.copy_mechanism is not None:
             ids = self.copy_mechanism.known_target(ids)
+        # As in training, embedding and head see sequences: of one step, a row per hypothesis.
+        words = self.target_embedding(ops.reshape(ids, (-1, 1)), training=False)
         # Reshaped after the embedding, so that no mask of it stays: a search has its own.
         inputs, *flat, position = (
-            ops.reshape(part, (-1, ops.shape(part)[-1]))
-            for part in (self.target_embedding(ids), *state)
+            ops.reshape(part, (-1, ops.shape(part)[-1])) for part in (words, *state)
         )
         vectors, flat, scores = self.decoder.cell(
             inputs,
@@ -317,7 +376,7 @@ class Seq2Seq(Generation, keras.Model):
         )
         logits, vectors, scores, *state = (
             ops.reshape(part, (batch, beams, ops.shape(part)[-1]))
-            for part in (product_of(vectors), vectors, scores, *flat, position + 1)
+            for part in (product_of(vectors[:, None]), vectors, scores, *flat, position + 1)
         )
         if allowed is not None:
             logits = ops.where(allowed[:, None], logits, -float("inf"))
@@ -380,34 +439,16 @@ class Seq2Seq(Generation, keras.Model):
         self.compiled, self.optimizer = False, None
 
     def get_config(self) -> dict[str, Any]:
-        config = {name: _serialized(getattr(self, name), self.encoder) for name in _PARTS}
+        """All parts and options; layers that parts share are shared by what is made of it."""
+        config = serialized_parts({name: getattr(self, name) for name in _PARTS})
         numbers = {name: getattr(self, name) for name in (*Rates._fields, "consistency")}
         return {**config, **numbers, "name": self.name, "trainable": self.trainable}
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "Seq2Seq":
-        parts: dict[str, Any] = {}
-        for name in _PARTS:
-            # A model that was saved before there was such a part has none.
-            parts[name] = _deserialized(config.get(name), parts.get("encoder"), custom_objects)
+        # A model that was saved before there was such a part has none.
+        parts = deserialized_parts({name: config.get(name) for name in _PARTS}, custom_objects)
         return cls(**{**config, **parts})
-
-
-def _serialized(part: Any, encoder: Any) -> Any:
-    if part is None:
-        return None
-    # One vocabulary, one embedding: it stands in the encoder's config, and must stay one layer.
-    if any(layer is part for layer in getattr(encoder, "layers", [])):
-        return {_ENCODER_LAYER: part.name}
-    return keras.saving.serialize_keras_object(part)
-
-
-def _deserialized(config: Any, encoder: Any, custom_objects: Any) -> Any:
-    if config is None:
-        return None
-    if _ENCODER_LAYER in config:
-        return encoder.get_layer(config[_ENCODER_LAYER])
-    return keras.saving.deserialize_keras_object(config, custom_objects)
 
 
 def _memory_and_states(outputs: Any) -> tuple[Tensor, list[Tensor] | None]:
@@ -449,8 +490,6 @@ def _check_losses(decoder: AttentionDecoder, scheduled_sampling: Any) -> None:
 
 
 def _check_consistency(consistency: float, scheduled_sampling: Any) -> None:
-    if not 0.0 <= consistency < float("inf"):
-        raise ValueError(f"consistency must be a number of at least 0. Received: {consistency!r}")
     if consistency and scheduled_sampling is not None:
         raise ValueError(
             "Scheduled sampling counts a step for each of the two passes of consistency: one of "
@@ -458,14 +497,45 @@ def _check_consistency(consistency: float, scheduled_sampling: Any) -> None:
         )
 
 
-def _check_parts(target_embedding: Any, decoder: Any, head: Any) -> None:
+_NO_CLONE = (
+    "Seq2Seq is made of layers, not of inputs and outputs: keras.models.clone_model cannot clone "
+    "it. Write clone = Seq2Seq.from_config(model.get_config()), and for the same weights "
+    "clone.set_weights(model.get_weights())"
+)
+
+
+def _check_positions(others: tuple[Any, ...]) -> None:
+    if others:
+        raise TypeError(
+            "Seq2Seq takes `encoder`, `target_embedding`, `decoder` and `head` by position and all "
+            f"other options by name. Received besides: {others!r}"
+        )
+
+
+def _check_options(kwargs: dict[str, Any]) -> None:
+    # `keras.Model` takes any and ignores them: not least `dtype`, which belongs to the layers.
+    if unknown := sorted(set(kwargs) - {"name", "trainable"}):
+        raise TypeError(
+            f"Seq2Seq has no option {', '.join(f'`{one}`' for one in unknown)}; precision is that "
+            f"of its layers. Received: {kwargs!r}"
+        )
+
+
+def _check_parts(encoder: Any, target_embedding: Any, decoder: Any, head: Any) -> None:
+    if not callable(encoder) or isinstance(encoder, type):
+        raise TypeError(
+            "`encoder` must be a model or a layer from source ids to the memory. Received: "
+            f"{encoder!r}"
+        )
     if not isinstance(decoder, AttentionDecoder) or (
         decoder.return_state or not decoder.return_sequences
     ):
         raise ValueError(
-            "decoder must be an AttentionDecoder with return_sequences=True and "
+            "`decoder` must be an AttentionDecoder with return_sequences=True and "
             f"return_state=False. Received: {decoder!r}"
         )
+    check_steps_of_embedding(target_embedding)
+    check_instance("head", head, keras.Layer, optional=True)
     if head is not None:
         return
     depth, tied = decoder.cell.units, getattr(target_embedding, "output_dim", None)

@@ -10,10 +10,38 @@ Tensor = Any
 
 
 def whole_product(
-    head: keras.layers.Layer | None, target_embedding: keras.layers.Layer, vectors: Tensor
+    head: keras.layers.Layer | None,
+    target_embedding: keras.layers.Layer,
+    vectors: Tensor,
+    **mode: bool,
 ) -> Tensor:
-    """The logits `(..., v)` of all words, of attention vectors `(..., d)`."""
-    return target_embedding(vectors, reverse=True) if head is None else head(vectors)
+    """The logits `(b, t, v)` of all words, of attention vectors `(b, t, d)`.
+
+    Args:
+        head: Layer from vectors to logits, or `None` for the tied embedding.
+        target_embedding: The tied one, if the head is `None`.
+        vectors: `(b, t, d)`.
+        **mode: `training`, for a head with dropout.
+    """
+    if head is None:
+        return target_embedding(vectors, reverse=True)
+    return head(vectors, **mode)
+
+
+def check_gathered(head: keras.layers.Layer | None, target_embedding: keras.layers.Layer) -> None:
+    """Raises a `ValueError` if the weights of some words cannot be gathered: see below."""
+    if head is None:
+        if not target_embedding.tie_weights:
+            raise ValueError(
+                "A shortlist needs an embedding with tie_weights=True where there is no head. "
+                f"Received: {target_embedding!r}"
+            )
+    elif type(head) is not keras.layers.Dense or head.quantization_mode not in (None, "int8"):
+        raise ValueError(
+            "A shortlist needs a head that is a keras.layers.Dense of floats or int8, or tied to "
+            f"the target embedding. Received: {head!r} with quantization_mode="
+            f"{head.quantization_mode!r}"
+        )
 
 
 def vocabulary_product(
@@ -32,14 +60,9 @@ def vocabulary_product(
     Raises:
         ValueError: For another head, and for weights that cannot be gathered.
     """
+    check_gathered(head, target_embedding)
     if head is None:
         return _tied(target_embedding, word_ids)
-    if type(head) is not keras.layers.Dense or head.quantization_mode not in (None, "int8"):
-        raise ValueError(
-            "A shortlist needs a head that is a keras.layers.Dense of floats or int8, or tied to "
-            f"the target embedding. Received: {head!r} with quantization_mode="
-            f"{head.quantization_mode!r}"
-        )
     kernel = ops.cast(ops.take(head.kernel, word_ids, axis=1), head.compute_dtype)
     if head.quantization_mode is not None:
         kernel = kernel / ops.cast(ops.take(head.kernel_scale, word_ids), head.compute_dtype)
@@ -55,11 +78,6 @@ def vocabulary_product(
 
 
 def _tied(embedding: Any, word_ids: Tensor) -> Callable[[Tensor], Tensor]:
-    if not embedding.tie_weights:
-        raise ValueError(
-            "A shortlist needs an embedding with tie_weights=True where there is no head. "
-            f"Received: {embedding!r}"
-        )
     dtype = embedding.reverse_dtype or embedding.compute_dtype
     kernel = ops.transpose(ops.cast(embedding(word_ids), dtype))
     soft_cap = embedding.logit_soft_cap

@@ -27,3 +27,7 @@ __all__ = [
     "export_seq2seq",
     "next_version",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -10,6 +10,7 @@ import keras
 import tensorflow as tf
 
 from keras_luong.folders import whole_folder
+from keras_luong.models.inner_layers import inner_layers
 from keras_luong.serving.graph_check import check_servable
 from keras_luong.serving.model_card import PLACE as CARD
 from keras_luong.serving.model_card import model_card
@@ -140,7 +141,9 @@ def without_cudnn(model: keras.Model) -> Iterator[None]:
     On a GPU `"auto"` would put kernels into the graph that no CPU runs; and the configuration of
     LSTM and GRU does not keep `use_cudnn=False`, so a model that was loaded has `"auto"`.
     """
-    before = [(layer, layer.use_cudnn) for layer in _layers(model, set())]
+    before = [
+        (layer, layer.use_cudnn) for _, layer in inner_layers(model) if hasattr(layer, "use_cudnn")
+    ]
     try:
         for layer, _ in before:
             layer.use_cudnn = False
@@ -148,24 +151,6 @@ def without_cudnn(model: keras.Model) -> Iterator[None]:
     finally:
         for layer, value in before:
             layer.use_cudnn = value
-
-
-def _layers(part: Any, seen: set[int]) -> Iterator[Any]:
-    """The layers with `use_cudnn` among the public attributes of a layer, however deep."""
-    if id(part) in seen:
-        return
-    seen.add(id(part))
-    if isinstance(part, list | tuple | Mapping):
-        inner = [*(part.values() if isinstance(part, Mapping) else part)]
-    elif isinstance(part, keras.Layer):
-        if hasattr(part, "use_cudnn"):
-            yield part
-        public = [value for name, value in vars(part).items() if not name.startswith("_")]
-        inner = [*public, *getattr(part, "layers", ())]
-    else:
-        return
-    for one in inner:
-        yield from _layers(one, seen)
 
 
 def next_version(folder: str | os.PathLike[str]) -> Path:

@@ -458,8 +458,10 @@ class Translator:
             A `Shortlist`.
 
         Raises:
-            ValueError: If no pair is left.
+            ValueError: If no pair is left, and for a model that cannot decode with a shortlist: one
+                whose head is neither a `Dense` nor tied to the target embedding.
         """
+        self.model.check_shortlist()
         batches = evaluation_batches(best_subwords(pairs, *self._rules), batch_size)
 
         def alignments() -> Iterator[tuple[Any, Any, Any]]:

@@ -24,3 +24,7 @@ __all__ = [
     "sample_pairs",
     "stream_pairs",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

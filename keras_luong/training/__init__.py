@@ -53,3 +53,7 @@ __all__ = [
     "subword_alignments",
     "word_links",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -280,6 +280,11 @@ def test_no_layer_that_may_use_cudnn_even_after_loading(tmp_path):
             {"embeddings_in_memory": True},
             ["embeddings_in_memory", "deep", f"embedding_dim={EMBEDDING}", f"depth {2 * UNITS}"],
         ),
+        ({"dropout": 1.5}, ["`dropout`", "0 to below 1", "1.5"]),
+        (
+            {"residual": True, "num_layers": 2, "bidirectional": "first"},
+            ["`residual=True`", "at least 3", "num_layers=2"],
+        ),
         ({"recurrent_dropout": 1.0}, ["recurrent_dropout", "0 to below 1", "1.0"]),
         ({"bidirectional": "last"}, ["bidirectional", '"first"', "'last'"]),
         ({"bidirectional": "first"}, ['"first"', "num_layers", "at least 2", "num_layers=1"]),

@@ -143,13 +143,14 @@ def test_the_shortest_of_the_longest_sources_is_the_limit():
 @pytest.mark.parametrize(
     ("models", "part"),
     [
+        (lambda: members()[0], "Received: <Seq2Seq"),
         (lambda: [], r"Received: \[\]"),
         (lambda: [members()[0], keras.layers.Dense(9)], "Received: .*Dense"),
         (lambda: [members()[0], luong_seq2seq(8, 10, units=4)], r"Received sizes: \[9, 10\]"),
         (lambda: [ensemble()], "Received: .*Ensemble"),
     ],
-    ids=["none", "layer", "vocabularies", "ensemble"],
+    ids=["no_list", "none", "layer", "vocabularies", "ensemble"],
 )
 def test_refused_models(models, part):
-    with pytest.raises(ValueError, match=r"models must (be|have) .*" + part):
+    with pytest.raises(ValueError, match=r"`models` must (be|have) .*" + part):
         Ensemble(models())

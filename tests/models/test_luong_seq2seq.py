@@ -1,6 +1,7 @@
 """`luong_seq2seq`: the model of the paper from a few sizes."""
 
 import functools
+import json
 
 import keras
 import numpy as np
@@ -139,20 +140,54 @@ def test_mixed_precision(policy):
     [
         ({"cell": "rnn"}, ["cell", "gru", "lstm", "'rnn'"]),
         ({"units": 7}, ["units", "even", "bidirectional", "7"]),
-        ({"embedding_dim": 5}, ["head=None", "ReversibleEmbedding", "(8)", "depth 5"]),
+        ({"embedding_dim": 5}, ["`tie_embeddings=True`", "embedding_dim=5", "units=8"]),
         ({"score_mode": "location"}, ["max_source_length", "location", "None"]),
         ({"window": "local"}, ["window", "local_m", "local_p", "'local'"]),
         ({"share_embeddings": True}, ["share_embeddings", "one vocabulary", "=10", "=12"]),
+        ({"copy": True, "target_vocabulary_size": 9}, ["`copy`", "one vocabulary", "=10", "=9"]),
+        ({"units": -1}, ["`units`", "at least 1", "-1"]),
+        ({"source_vocabulary_size": 0}, ["`source_vocabulary_size`", "at least 1"]),
+        ({"target_vocabulary_size": "9"}, ["`target_vocabulary_size`", "integer", "'9'"]),
+        ({"bidirectional": 1}, ["`bidirectional`", "True, False", "1"]),
+        ({"residual": True}, ["`residual=True`", "`num_layers` of at least 2", "num_layers=1"]),
+        ({"dropout": "0.3"}, ["`dropout`", "0 to below 1", "'0.3'"]),
+        ({"recurrent_dropout": None}, ["`recurrent_dropout`", "0 to below 1", "None"]),
+        ({"word_dropout": -0.1}, ["`word_dropout`", "0 to below 1", "-0.1"]),
         ({"window_size": 3}, ["window_size", "local", "3"]),
         ({"num_layers": 0}, ["num_layers", "at least 1", "0"]),
     ],
     ids=str,
 )
 def test_refused_options(options, parts):
+    sizes = {"source_vocabulary_size": 10, "target_vocabulary_size": 12, "units": 8}
     with pytest.raises(ValueError) as error:
-        luong_seq2seq(10, 12, **{"units": 8, **options})
+        luong_seq2seq(**{**sizes, **options})
     for part in parts:
         assert part in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "residual",
+        "input_feeding",
+        "tie_embeddings",
+        "share_embeddings",
+        "embeddings_in_memory",
+        "copy",
+        "variational_dropout",
+    ],
+)
+def test_what_is_on_or_off_is_true_or_false(name):
+    with pytest.raises(TypeError, match=f"`{name}` must be True or False. Received: 'no'"):
+        luong_seq2seq(10, 12, units=8, **{name: "no"})
+
+
+def test_numbers_of_numpy_are_kept_as_those_of_python():
+    numbers = {"units": np.int64(8), "num_layers": np.int32(2), "dropout": np.float32(0.25)}
+    model = luong_seq2seq(np.int64(10), np.int64(12), consistency=np.float64(0.5), **numbers)
+    json.dumps(model.get_config())
+    assert type(model.dropout) is type(model.consistency) is float and model.dropout == 0.25
 
 
 def test_word_dropout_replaces_words_on_both_sides_in_training_only():
