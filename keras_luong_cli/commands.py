@@ -93,7 +93,8 @@ def translate(options: argparse.Namespace) -> int:
     with contextlib.ExitStack() as stack:
         # What is not there is said before anything is loaded.
         files = [stack.enter_context(path.open("rb")) for path in options.files]
-        translator, search = Translator.load(options.translator), _search(options)
+        translator = Translator.load(options.translator, compile=False)
+        search = _search(options)
         for texts in _ready(files or [standard_input()], options.batch_size):
             for one in translator.explain(texts, search, verbose=0):
                 sys.stdout.buffer.write(_line(one, options.scores))
@@ -156,7 +157,7 @@ def evaluate(options: argparse.Namespace) -> int:
     check_scores(list(_MEASURES))
     pairs = read_pairs(options.source, options.target)
     sources, references = map(list, zip(*pairs, strict=True))
-    translator = Translator.load(options.translator)
+    translator = Translator.load(options.translator, compile=False)
     with contextlib.redirect_stdout(sys.stderr):  # the progress bar
         translations = translator.translate(
             sources, _search(options), batch_size=options.batch_size
@@ -177,7 +178,7 @@ def export(options: argparse.Namespace) -> int:
     scores = json.loads(options.scores.read_text(encoding="utf-8")) if options.scores else None
     if scores is not None and not isinstance(scores, dict):
         raise ValueError(f"{str(options.scores)!r} must hold an object: scores by name.")
-    translator = Translator.load(options.translator)
+    translator = Translator.load(options.translator, compile=False)
     sample = SamplingSearch() if options.sample else None
     translator.export(path, _search(options), n_best=options.n_best, sample=sample, scores=scores)
     print(path)

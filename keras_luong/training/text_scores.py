@@ -1,9 +1,12 @@
 """BLEU, chrF and exact match of a validation set, while a model trains."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import keras
+
+from keras_luong.counts import count_of
+from keras_luong.iterables import list_of_pairs, list_of_texts
 
 
 def _exact_match(hypotheses: Sequence[str], references: Sequence[str]) -> float:
@@ -31,7 +34,7 @@ def _import_sacrebleu() -> Any:
 
 
 def score_texts(
-    hypotheses: Sequence[str], references: Sequence[str], scores: Sequence[str]
+    hypotheses: Iterable[str], references: Iterable[str], scores: Iterable[str]
 ) -> dict[str, float]:
     """Compares texts with their references.
 
@@ -42,24 +45,32 @@ def score_texts(
 
     Raises:
         ImportError: If a score needs sacrebleu and it is not installed.
-        ValueError: For an unknown score.
+        ValueError: For an unknown score, no texts, and another number of one than of the other.
 
     Example:
 
     >>> score_texts(["a dog", "one"], ["a dog", "two"], ["exact_match"])
     {'exact_match': 0.5}
     """
-    check_scores(scores)
-    return {name: _SCORES[name](hypotheses, references) for name in scores}
+    names = check_scores(scores)
+    found, wanted = list_of_texts("hypotheses", hypotheses), list_of_texts("references", references)
+    if len(found) != len(wanted) or not wanted:
+        raise ValueError(
+            "There must be one hypothesis for each reference, and at least one. Received: "
+            f"{len(found)} hypotheses and {len(wanted)} references"
+        )
+    return {name: _SCORES[name](found, wanted) for name in names}
 
 
-def check_scores(scores: Sequence[str]) -> None:
-    """Refuses what `score_texts` would refuse as scores: rather than after an epoch."""
+def check_scores(scores: Iterable[str]) -> list[str]:
+    """Raises what `score_texts` would, rather than after an epoch; returns their names."""
+    scores = list_of_texts("scores", scores)
     unknown = [name for name in scores if name not in _SCORES]
     if unknown or not scores:
         raise ValueError(f"`scores` must be of {sorted(_SCORES)}. Received: {scores!r}")
     if set(scores) - {"exact_match"}:
         _import_sacrebleu()
+    return scores
 
 
 _SCORES = {"bleu": _sacrebleu("BLEU"), "chrf": _sacrebleu("CHRF"), "exact_match": _exact_match}
@@ -109,22 +120,20 @@ class TextScores(keras.callbacks.Callback):
 
     def __init__(
         self,
-        translate: Callable[[list[str]], Sequence[str]],
-        pairs: Sequence[tuple[str, str]],
-        scores: Sequence[str] = ("bleu", "chrf"),
+        translate: Callable[[list[str]], Iterable[str]],
+        pairs: Iterable[tuple[str, str]],
+        scores: Iterable[str] = ("bleu", "chrf"),
         every: int = 1,
     ) -> None:
         super().__init__()
-        check_scores(scores)
+        self.scores = tuple(check_scores(scores))
+        pairs = list_of_pairs("pairs", pairs)
         if not pairs:
             raise ValueError("`pairs` must hold at least one pair to score. Received none")
-        if every < 1:
-            raise ValueError(f"`every` must be at least 1, in epochs. Received: {every}")
         self.translate = translate
         self.sources = [source for source, _ in pairs]
         self.references = [reference for _, reference in pairs]
-        self.scores = tuple(scores)
-        self.every = every
+        self.every = count_of("every", every)
         self.last_scores: dict[str, float] = {}
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:

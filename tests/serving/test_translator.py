@@ -112,7 +112,7 @@ def test_the_size_of_a_batch_changes_nothing(fixed, batch_size):
 
 def test_a_batch_of_no_rows_or_fewer_is_refused(fixed):
     for batch_size in (0, -1):
-        with pytest.raises(ValueError, match=f"batch_size must be .* Received: {batch_size}"):
+        with pytest.raises(ValueError, match=f"`batch_size` must be .* Received: {batch_size}"):
             fixed.translate(["one"], batch_size=batch_size)
 
 
@@ -335,15 +335,15 @@ def test_phrases_appear_where_they_are_asked_for(fixed):
 
 
 @pytest.mark.parametrize("options, error, message", [
-    ({"prefixes": "eins"}, TypeError, "prefixes must be a list"),
-    ({"prefixes": ["eins"]}, ValueError, "prefixes must have one entry a text, 8 in all"),
+    ({"prefixes": "eins"}, TypeError, "`prefixes` must be a list"),
+    ({"prefixes": ["eins"]}, ValueError, "`prefixes` must have one entry per text, 8 in all"),
     ({"prefixes": ["eins " * 7] + [""] * 7}, ValueError, "at most max_length=6 subwords"),
     ({"prefixes": ["犬"] + [""] * 7}, ValueError, "target vocabulary has"),
     ({"constraints": [["eins"]] * 8}, ValueError, "takes prefix. Received: constraints"),
     ({"seed": 3}, ValueError, "GreedySearch takes prefix. Received: seed"),
     ({"search": "sampling", "seed": 0.5}, ValueError, "must be an integer, or 8, .*0.5"),
     ({"search": "sampling", "seed": [1, 2]}, ValueError, "or 8, one a text. Received: .1, 2."),
-    ({"search": "beam", "constraints": ["eins"] * 8}, TypeError, "list of phrases for each text"),
+    ({"search": "beam", "constraints": ["eins"] * 8}, TypeError, r"`constraints\[0\]` must be a"),
     ({"search": BeamSearch(2, banned_ids=tuple(range(4, VOCABULARY))), "prefixes": ["eins"] * 8},
      ValueError, "prefix and banned_ids contradict"),
     ({"search": BeamSearch(2, min_length=MAX_LENGTH + 2)}, ValueError, "min_length=8"),
@@ -429,9 +429,9 @@ def test_what_cannot_be_scored(fixed):
     assert fixed.score([], []) == []
     with pytest.raises(ValueError, match="Received: 2 texts and 1 translations"):
         fixed.score(["one", "two"], ["eins"])
-    with pytest.raises(TypeError, match="translations must be strings. Received at 0: 3"):
+    with pytest.raises(TypeError, match="`translations` must be strings. Received at 0: 3"):
         fixed.score(["one"], [3])
-    with pytest.raises(ValueError, match="batch_size must be at least 1"):
+    with pytest.raises(ValueError, match="`batch_size` must be an integer of at least 1"):
         fixed.score(["one"], ["eins"], batch_size=0)
 
 
@@ -474,7 +474,9 @@ def test_a_model_and_tokenizers_that_do_not_fit(tokenizer):
         Translator(model, tokenizer, other)
     with pytest.raises(ValueError, match="embeds 10 source ids, and the source tokenizer has 17"):
         Translator(luong_seq2seq(10, VOCABULARY, units=4), tokenizer, tokenizer)
-    with pytest.raises(ValueError, match="max_length must be at least 1. Received: 0"):
+    with pytest.raises(
+        ValueError, match="`max_length` must be an integer of at least 1. Received: 0"
+    ):
         Translator(model, tokenizer, tokenizer, max_length=0)
     with pytest.raises(ValueError, match="model must be a Seq2Seq. Received: <Sequential"):
         Translator(keras.Sequential(name="s"), tokenizer, tokenizer)
@@ -812,7 +814,7 @@ def test_nothing_to_learn_from(tokenizer, tmp_path, pairs):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("pair", [("one",), "one", ("one", None), ["one", "eins"]])
+@pytest.mark.parametrize("pair", [("one",), "one", ("one", None), ["one", "eins", "x"]])
 def test_what_is_no_pair(tokenizer, pair):
     with pytest.raises(TypeError, match="must be a tuple of two str"):
         eager(make(tokenizer)).fit([PAIRS[0], pair])

@@ -149,7 +149,7 @@ def test_nothing_left(letters, given, message):
 
 
 @pytest.mark.parametrize(
-    "wrong", ["ab", ("a",), ("a", "b", "c"), ("a", b"b"), ("a", None), ["a", "b"], None]
+    "wrong", ["ab", ("a",), ("a", "b", "c"), ("a", b"b"), ("a", None), {"a", "b"}, None]
 )
 def test_what_is_no_pair(letters, wrong):
     with pytest.raises(TypeError, match="tuple of two str.* at 1"):

@@ -5,6 +5,7 @@ import os
 import random
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -334,7 +335,7 @@ def test_no_text_to_train_on(texts, count):
         ({"model_type": "char", "byte_fallback": True}, "`byte_fallback` must be False"),
         ({"byte_fallback": True, "vocabulary_size": 200}, "at least 301.*Received: 200"),
         ({"normalization": "nfd"}, "nmt_nfkc.*identity.*Received: 'nfd'"),
-        ({"vocabulary_size": 4}, "greater than 4.*Received: 4"),
+        ({"vocabulary_size": 4}, "integer of at least 5. Received: 4"),
         ({"vocabulary_size": 80.0}, "integer.*Received: 80.0"),
         ({"character_coverage": 0.5}, "from 0.98 to 1.*Received: 0.5"),
         ({"character_coverage": 1.5}, "from 0.98 to 1.*Received: 1.5"),
@@ -385,7 +386,7 @@ def test_a_failed_save_leaves_the_old_file(german, english, tmp_path, monkeypatc
     def full_disk(*args):
         raise OSError("no space left")
 
-    monkeypatch.setattr(subword_tokenizer.os, "replace", full_disk)
+    monkeypatch.setattr(Path, "replace", full_disk)
     with pytest.raises(OSError, match="no space"):
         english.save(path, overwrite=True)
     assert path.read_bytes() == german.model
