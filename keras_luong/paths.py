@@ -110,9 +110,6 @@ class RemotePath:
         scheme, _, rest = self.url.partition("://")
         return RemotePath(f"{scheme}://{rest.rpartition('/')[0] or rest}")
 
-    def with_name(self, name: str) -> "RemotePath":
-        return self.parent / name
-
     def absolute(self) -> "RemotePath":
         return self
 
@@ -141,21 +138,14 @@ class RemotePath:
         there = self.iterdir() if self.is_dir() else iter(())
         return (one for one in there if fnmatch.fnmatchcase(one.name, pattern))
 
-    def mkdir(self, parents: bool = False, exist_ok: bool = False) -> None:
-        with _file_system() as files:
-            files.makedirs(self.url)
-
-    def rename(self, target: "RemotePath") -> "RemotePath":
+    def replace(self, target: "RemotePath") -> None:
+        """Gives a file another name, over a file that has it. Few schemes can rename folders."""
         with _file_system() as files:
             files.rename(self.url, target.url, overwrite=True)
-        return target
 
-    replace = rename
-
-    def unlink(self, missing_ok: bool = False) -> None:
+    def unlink(self) -> None:
         with _file_system() as files:
-            if files.exists(self.url) or not missing_ok:
-                files.remove(self.url)
+            files.remove(self.url)
 
     def rmtree(self) -> None:
         with _file_system() as files:
@@ -172,10 +162,6 @@ class RemotePath:
     def read_text(self, encoding: str = "utf-8") -> str:
         return self.read_bytes().decode(encoding)
 
-    def write_bytes(self, content: bytes) -> None:
-        with _file_system(), self.open("wb") as file:
-            file.write(content)
-
     def download(self, target: Path) -> None:
         """Copies a file, or a folder with all that is in it, to this machine."""
         if self.is_dir():
@@ -189,12 +175,12 @@ class RemotePath:
     def upload(self, source: Path) -> None:
         """Copies a local file, or a folder with all that is in it, to this path."""
         if source.is_dir():
-            self.mkdir()
-            for part in sorted(source.iterdir()):
+            for part in source.iterdir():
                 (self / part.name).upload(part)
-        else:
-            with _file_system() as files:
-                files.copy(str(source), self.url)
+            return
+        with _file_system() as files:
+            files.makedirs(self.parent.url)
+            files.copy(str(source), self.url)
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from keras_luong.folders import whole_file, whole_folder
-from keras_luong.paths import local_copy, path_of, remove_tree
+from keras_luong.paths import RemotePath, local_copy, path_of, remove_tree
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def test_names_and_parents_of_a_remote_path():
     assert str(path) == os.fspath(path) == "ram://bucket/models/en_de.npz"
     assert (path.name, path.suffix) == ("en_de.npz", ".npz")
     assert str(path.parent.parent) == str(path.parent.parent.parent) == "ram://bucket"
-    assert path.with_name("1") == path.parent / "1" == path_of("ram://bucket/models/1")
+    assert path.parent / "1" == path_of("ram://bucket/models/1")
 
 
 def test_a_remote_folder_appears_when_it_is_full(remote):
@@ -59,11 +59,28 @@ def test_a_failure_leaves_nothing_in_a_remote_folder(remote):
     with pytest.raises(OSError, match="full"), whole_folder(remote / "1") as folder:
         fill(folder)
         raise OSError("full")
-    assert names(remote) == []
+    assert not remote.exists()
+
+
+def test_the_last_file_is_copied_last_and_a_copy_that_fails_is_removed(remote, monkeypatch):
+    copied, upload = [], RemotePath.upload
+
+    def note(target, source):
+        copied.append(target.name)
+        upload(target, source)
+        if len(copied) > 3:
+            raise OSError("no connection")
+
+    monkeypatch.setattr(RemotePath, "upload", note)
+    with whole_folder(remote / "1", last="file") as folder:
+        fill(folder)
+    assert copied == ["inner", "other", "file"]
+    with pytest.raises(OSError, match="no conn"), whole_folder(remote / "2", "file") as folder:
+        fill(folder)
+    assert names(remote) == ["1"]
 
 
 def test_a_remote_file_takes_the_place_of_the_old_one(remote):
-    remote.mkdir()
     for content in (b"old", b"new"):
         with whole_file(remote / "file") as file:
             file.write_bytes(content)

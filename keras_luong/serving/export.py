@@ -80,7 +80,7 @@ def export_saved_model(
     # The bare variables: a Keras model in here loads in Python and fails in TF Serving.
     holder.variables_of_model = [variable.value for variable in model.variables]
     holder.resources = list(resources)
-    with whole_folder(path) as folder:
+    with whole_folder(path, last="saved_model.pb") as folder:
         tf.saved_model.save(holder, str(folder), signatures=traced)
         write_warm_up(folder, path.absolute().parent.name, _requests(signatures))
         (folder / CARD).write_text(card, encoding="utf-8")

@@ -513,7 +513,7 @@ class Translator:
             OSError: If the file system does not answer.
             ValueError: For a scheme that has no file system here.
         """
-        with whole_folder(path) as folder:
+        with whole_folder(path, last=_CONFIG) as folder:
             self.model.save(folder / _MODEL)
             self.source_tokenizer.save(folder / _SOURCE)
             self.target_tokenizer.save(folder / _TARGET)

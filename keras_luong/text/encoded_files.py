@@ -127,7 +127,7 @@ def encode_files(
     fingerprint, counted = Fingerprint(), _Counted(pair_filter)
     pairs = counted(fingerprint.of(stream_pairs(source_path, target_path)))
     try:
-        with whole_folder(place) as unfinished:
+        with whole_folder(place, last=_FACTS) as unfinished:
             dropped = _write(pairs, (source_tokenizer, target_tokenizer), unfinished, max_length)
             dropped |= counted.dropped()
             found = {**facts, "dropped": dropped, "fingerprint": fingerprint.facts()}

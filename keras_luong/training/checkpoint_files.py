@@ -24,14 +24,15 @@ AnyPath = Path | RemotePath
 
 def complete_checkpoints(directory: AnyPath) -> list[AnyPath]:
     """The checkpoints in a directory, the newest last."""
-    found = (one for one in directory.glob(f"{_PREFIX}*-step-*") if _is_complete(one))
-    return sorted(found, key=_number)
+    return [folder for folder in _checkpoints(directory) if _is_complete(folder)]
+
+
+def _checkpoints(directory: AnyPath) -> list[AnyPath]:
+    return sorted(directory.glob(f"{_PREFIX}*-step-*"), key=_number)
 
 
 def _is_complete(folder: AnyPath) -> bool:
-    """Whether all of it is there: an object store puts the files of a folder there one by one."""
-    is_local = isinstance(folder, Path)
-    return is_local or all((folder / name).exists() for name in (_STATE_FILE, _NOTE_FILE))
+    return (folder / _NOTE_FILE).exists()  # the last that is written, the first that is removed
 
 
 def write_checkpoint(directory: AnyPath, model: keras.Model, note: dict[str, Any]) -> None:
@@ -46,11 +47,13 @@ def write_checkpoint(directory: AnyPath, model: keras.Model, note: dict[str, Any
     values = [_numpy(variable.value) for variable in _variables(model)]
     note = {**note, "state": _describe(model)}
     text = json.dumps(note, indent=1, default=_ArraysApart(values))
-    older = complete_checkpoints(directory)
+    older = _checkpoints(directory)
     # The number, not the step, says which is newest: a training begun anew in this directory
     # starts at step 0 again.
     number = _number(older[-1]) + 1 if older else 1
-    with whole_folder(directory / f"{_PREFIX}{number:06d}-step-{note['step']}") as folder:
+    with whole_folder(
+        directory / f"{_PREFIX}{number:06d}-step-{note['step']}", last=_NOTE_FILE
+    ) as folder:
         np.savez(folder / _STATE_FILE, *values)
         (folder / _NOTE_FILE).write_text(text, encoding="utf-8")
 
@@ -86,17 +89,19 @@ def _state(folder: AnyPath) -> Iterator[Any]:
 
 def sweep(directory: AnyPath, keep: int) -> None:
     """Removes older checkpoints, and what a process that died left half written."""
-    for folder in complete_checkpoints(directory)[:-keep]:
-        _discard(folder)
+    kept = complete_checkpoints(directory)[-keep:]
+    for folder in _checkpoints(directory):
+        if folder not in kept:
+            _discard(folder)
     for leftover in directory.glob(f".{_PREFIX}*.unfinished"):
         remove_tree(leftover)
 
 
 def _discard(folder: AnyPath) -> None:
     """Removes a checkpoint; one that is half gone does not look like one."""
-    gone = folder.with_name(f".{folder.name}.unfinished")
-    folder.rename(gone)  # type: ignore[arg-type]
-    remove_tree(gone)
+    if _is_complete(folder):
+        (folder / _NOTE_FILE).unlink()
+    remove_tree(folder)
 
 
 def _number(folder: AnyPath) -> int:
