@@ -177,20 +177,23 @@ def test_alignments_are_those_of_the_explanation(fixed):
         np.testing.assert_array_equal(alignment.scores, one.attention_scores)
 
 
-@pytest.mark.parametrize("make", [iter, np.array, Labelled, tf.constant])
-def test_texts_and_what_is_asked_for_them_may_be_any_iterable(fixed, make):
-    phrases = [["eins"] if text.strip() else [] for text in MIXED]
-    asked = {"prefixes": ["zwei" if text.strip() else "" for text in MIXED]}
-    plain = fixed.translate(MIXED, "beam", constraints=phrases, **asked)
-    assert len(set(plain)) > 2 and plain != fixed.translate(MIXED, "beam")
-    given = {"prefixes": make(asked["prefixes"]), "constraints": map(iter, phrases)}
-    assert fixed.translate(make(MIXED), "beam", **given) == plain
-    assert fixed.translate(make(MIXED)) == [one.text for one in fixed.explain(make(MIXED))]
-    seeds = list(range(len(MIXED)))
-    drawn = [fixed.translate(make(MIXED), "sampling", seed=given) for given in (seeds, iter(seeds))]
-    assert drawn[0] == drawn[1] == fixed.translate(MIXED, "sampling", seed=Labelled(seeds))
-    scored = fixed.score(make(MIXED), make(plain))
-    assert [one.log_prob for one in scored] == [one.log_prob for one in fixed.score(MIXED, plain)]
+def test_texts_and_what_is_asked_for_them_may_be_any_iterable(fixed):
+    texts, search = MIXED[:4], BeamSearch(2)
+    asked = {
+        "prefixes": ["zwei", "", "", "eins"],
+        "constraints": [["eins"], ["zwei"], [], ["eins"]],
+    }
+    plain = fixed.translate(texts, search, **asked)
+    given = {"prefixes": iter(asked["prefixes"]), "constraints": map(iter, asked["constraints"])}
+    assert fixed.translate(iter(texts), search, **given) == plain
+    given = {name: Labelled(rows) for name, rows in asked.items()}
+    assert fixed.translate(Labelled(texts), search, **given) == plain
+    scored = fixed.score(iter(texts), Labelled(plain))
+    assert [one.log_prob for one in scored] == [one.log_prob for one in fixed.score(texts, plain)]
+    seeds = [3, 1, 4, 1]
+    drawn = fixed.translate(texts, "sampling", seed=seeds)
+    assert fixed.translate(np.array(texts), "sampling", seed=iter(seeds)) == drawn
+    assert fixed.translate(tf.constant(texts), "sampling", seed=Labelled(seeds)) == drawn
 
 
 @pytest.mark.parametrize("text", ["one two", b"one two"])
@@ -800,9 +803,6 @@ def test_what_is_read_in_every_epoch_may_come_from_a_generator(tokenizer, tmp_pa
         log_dir=tmp_path,
         alignment_texts=(source for source, _ in PAIRS[:1]),
         sample_pairs=Labelled(PAIRS[:2]),
-        checkpoint_dir=tmp_path / "checkpoints",
-        checkpoint_freq=np.int64(2),
-        checkpoint_keep=np.int64(2),
         **options,
     )
     assert_equal(values(of_table.model.weights), values(plain.model.weights))
