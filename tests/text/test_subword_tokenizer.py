@@ -5,6 +5,7 @@ import os
 import random
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from sentencepiece import sentencepiece_model_pb2
 
 from keras_luong.ids import END_ID, PADDING_ID, START_ID, UNKNOWN_ID
 from keras_luong.text import SubwordTokenizer, subword_tokenizer
+from tests.labelled import Labelled
 
 GERMAN = [
     "Ein Hund läuft über die Straße.",
@@ -367,6 +369,32 @@ def test_save_and_load(german, tmp_path):
     assert loaded.model == german.model
     assert loaded.tokenize(GERMAN).to_list() == german.tokenize(GERMAN).to_list()
     assert [file.name for file in tmp_path.iterdir()] == ["de.model"]
+
+
+def test_save_and_load_where_a_scheme_leads(german, english):
+    path = f"ram://{uuid.uuid4().hex}/tokenizers/de.model"
+    german.save(path)
+    assert SubwordTokenizer.load(path).model == german.model
+    with pytest.raises(FileExistsError, match=r"de\.model.*overwrite=True"):
+        english.save(path)
+    english.save(path, overwrite=True)
+    assert SubwordTokenizer.load(path).model == english.model
+
+
+def test_texts_and_ids_may_be_any_iterable(german):
+    ids = german.tokenize(GERMAN).to_list()
+    for texts in (iter(GERMAN), Labelled(GERMAN), np.array(GERMAN)):
+        assert german.tokenize(texts).to_list() == ids
+    rows = [row[:2] for row in ids]
+    texts = german.detokenize(rows).numpy().tolist()
+    for given in (iter(rows), Labelled(rows), np.array(rows)):
+        assert german.detokenize(given).numpy().tolist() == texts
+    drawn = german.sample(GERMAN, 0.2, 3)
+    assert german.sample(iter(GERMAN), np.float32(0.2), np.int64(3)) == drawn
+    again = SubwordTokenizer.train(Labelled(GERMAN), np.int64(german.vocabulary_size))
+    assert again.model == SubwordTokenizer.train(iter(GERMAN), german.vocabulary_size).model
+    with pytest.raises(TypeError, match="`texts` must be a list of rows. Received one: 'Hund'"):
+        german.tokenize("Hund")
 
 
 def test_save_does_not_overwrite_unless_told(german, english, tmp_path):

@@ -2,7 +2,8 @@ import keras
 import numpy as np
 import pytest
 
-from keras_luong.training import TextScores
+from keras_luong.training import TextScores, score_texts
+from tests.labelled import Labelled
 
 PAIRS = [("eins", "one small house"), ("zwei", "two"), ("drei", "three"), ("vier", "four")]
 
@@ -74,6 +75,22 @@ def test_chrf_by_hand():
     TextScores(lambda _: ["ab"], [("", "abc")], ["chrf"]).on_epoch_end(0, logs)
     recall = (2 / 3 + 1 / 2) / 2
     assert logs["val_chrf"] == pytest.approx(100 * 5 * recall / (4 + recall))
+
+
+def test_pairs_scores_and_translations_may_be_read_once():
+    translate, calls = improving()
+    callback = TextScores(
+        lambda texts: iter(translate(texts)), iter(PAIRS), iter(["exact_match"]), np.int64(1)
+    )
+    assert fit(callback).history["val_exact_match"] == [0.25, 0.75, 0.5, 0.5]
+    assert calls == [["eins", "zwei", "drei", "vier"]] * 4
+    names = iter(["exact_match"])
+    assert score_texts(iter(["a", "b"]), Labelled(["a", "c"]), names) == {"exact_match": 0.5}
+    for found, wanted in ((["a"], ["a", "b"]), ([], [])):
+        with pytest.raises(ValueError, match=f"Received: {len(found)} hypotheses and "):
+            score_texts(found, wanted, ["exact_match"])
+    with pytest.raises(TypeError, match="`scores` must be a list of strings. Received one: 'bleu'"):
+        TextScores(translate, PAIRS, "bleu")
 
 
 @pytest.mark.parametrize(
