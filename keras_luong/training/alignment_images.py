@@ -77,6 +77,7 @@ class AlignmentImages(keras.callbacks.Callback):
 
     Example:
 
+    >>> import os
     >>> import tempfile
     >>> def sample():
     ...     return [Alignment(["ein", "Hund"], ["a", "dog"], [[0.9, 0.1], [0.2, 0.8]])]

@@ -28,6 +28,7 @@ class HyperParameters(keras.callbacks.Callback):
 
     Example:
 
+    >>> import os
     >>> import tempfile
     >>> import numpy as np
     >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])

@@ -23,6 +23,7 @@ class SampleTexts(keras.callbacks.Callback):
 
     Example:
 
+    >>> import os
     >>> import tempfile
     >>> import numpy as np
     >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
