@@ -6,7 +6,8 @@ import os
 import sys
 import zlib
 from collections.abc import Iterable, Iterator
-from pathlib import Path
+
+from keras_luong.paths import PathLike, path_of
 
 STANDARD_INPUT = "-"
 
@@ -24,7 +25,7 @@ _OTHERS = {
 }
 
 
-def read_lines(path: str | os.PathLike[str], *, errors: str = "strict") -> Iterator[str]:
+def read_lines(path: PathLike, *, errors: str = "strict") -> Iterator[str]:
     r"""Reads a text file line by line, with one line in memory.
 
     A file whose name ends in `.gz` is unpacked, and `"-"` is standard input. The text is UTF-8; a
@@ -61,7 +62,7 @@ def read_lines(path: str | os.PathLike[str], *, errors: str = "strict") -> Itera
         raise ValueError(f"The file {name} is no complete gzip file: {error}") from error
 
 
-def is_standard_input(path: str | os.PathLike[str]) -> bool:
+def is_standard_input(path: PathLike) -> bool:
     """Whether a path is the `-` that stands for standard input."""
     return os.fspath(path) == STANDARD_INPUT
 
@@ -80,13 +81,20 @@ def standard_input() -> Iterator[bytes]:
         yield rest
 
 
-def _opened(path: str | os.PathLike[str]) -> contextlib.AbstractContextManager[Iterable[bytes]]:
-    if is_standard_input(path):
-        return contextlib.nullcontext(standard_input())
-    path = Path(path)
+@contextlib.contextmanager
+def _opened(named: PathLike) -> Iterator[Iterable[bytes]]:
+    if is_standard_input(named):
+        yield standard_input()
+        return
+    path = path_of(named)
     if not path.exists():
         raise FileNotFoundError(f"There is no file {str(path)!r}.")
-    return gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb")
+    is_packed = path.suffix.lower() == ".gz"
+    with (
+        path.open("rb") as stored,
+        gzip.open(stored) if is_packed else contextlib.nullcontext(stored) as file,
+    ):
+        yield file
 
 
 def _check_start(line: bytes, name: str) -> None:

@@ -93,7 +93,8 @@ def _tokenizer(path: Path, texts: list[str], size: int | None) -> SubwordTokeniz
 
 def translate(options: argparse.Namespace) -> int:
     """Translates lines as they come."""
-    translator, search = Translator.load(options.translator), _search(options)
+    translator = Translator.load(options.translator, compile=False)
+    search = _search(options)
     files = [read_lines(path, errors="replace") for path in options.files or ["-"]]
     for texts in _ready(itertools.chain.from_iterable(files), options.batch_size):
         for one in translator.explain(texts, search, verbose=0):
@@ -139,7 +140,7 @@ def evaluate(options: argparse.Namespace) -> int:
     """Prints what sacreBLEU says of translations."""
     pairs = read_pairs(options.source, options.target)
     sources, references = map(list, zip(*pairs, strict=True))
-    translator = Translator.load(options.translator)
+    translator = Translator.load(options.translator, compile=False)
     with contextlib.redirect_stdout(sys.stderr):  # the progress bar
         translations = translator.translate(
             sources, _search(options), batch_size=options.batch_size
@@ -160,7 +161,7 @@ def export(options: argparse.Namespace) -> int:
     """Writes a SavedModel."""
     path = options.path if options.path.name.isdecimal() else next_version(options.path)
     check_version_path(path)
-    translator = Translator.load(options.translator)
+    translator = Translator.load(options.translator, compile=False)
     sample = SamplingSearch() if options.sample else None
     translator.export(
         path, _search(options), n_best=options.n_best, sample=sample, scores=options.scores

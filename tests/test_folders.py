@@ -1,3 +1,4 @@
+import errno
 import os
 import subprocess
 import sys
@@ -5,7 +6,7 @@ import sys
 import pytest
 
 from keras_luong import folders
-from keras_luong.folders import whole_folder
+from keras_luong.folders import whole_file, whole_folder
 
 
 def fill(folder):
@@ -53,9 +54,13 @@ def test_a_failure_of_the_disk_at_the_end_leaves_nothing(tmp_path, monkeypatch, 
     assert names(tmp_path) == []
 
 
+# Without `keras_luong/__init__.py`, which would import Keras.
 CRASH = """
-import os, runpy, sys
-whole_folder = runpy.run_path(sys.argv[1])["whole_folder"]
+import os, sys, types
+package = types.ModuleType("keras_luong")
+package.__path__ = [os.path.dirname(sys.argv[1])]
+sys.modules["keras_luong"] = package
+from keras_luong.folders import whole_file, whole_folder
 with whole_folder(sys.argv[2]) as folder:
     (folder / "file").write_text("half")
     os._exit(9)
@@ -133,3 +138,28 @@ def test_everything_is_on_the_disk_before_the_name_is(tmp_path, monkeypatch):
     assert len(parts) == 4  # the folder, the inner one and two files
     assert set(events[: events.index("rename")]) == parts
     assert events[events.index("rename") + 1 :] == [tmp_path.stat().st_ino]
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.EBADF])
+def test_a_file_system_that_cannot_flush_is_written_all_the_same(tmp_path, monkeypatch, number):
+    def fail(_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with whole_folder(tmp_path / "1") as folder:
+        fill(folder)
+    with whole_file(tmp_path / "file") as file:
+        file.write_text("content")
+    assert names(tmp_path) == ["1", "file"] and names(tmp_path / "1") == ["file", "inner"]
+
+
+def test_a_disk_that_fails_is_no_such_file_system(tmp_path, monkeypatch):
+    def fail(_):
+        raise OSError(errno.EIO, "input/output error")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="input/output"), whole_folder(tmp_path / "1") as folder:
+        fill(folder)
+    with pytest.raises(OSError, match="input/output"), whole_file(tmp_path / "file") as file:
+        file.write_text("content")
+    assert names(tmp_path) == []

@@ -1,6 +1,7 @@
 """What docs/training.md tells a user to write, run as it stands there, on less text."""
 
 import re
+import warnings
 from pathlib import Path
 
 import pytest
@@ -28,8 +29,9 @@ def found(tmp_path_factory):
         assert size in code
         code = code.replace(size, smaller)
     names = {}
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         patch.chdir(folder)
+        warnings.simplefilter("error", UserWarning)  # what Keras has to say of a program
         exec(compile(code, str(PAGE), "exec"), names)
     return names, folder
 

@@ -144,7 +144,7 @@ def save_vocabulary(translator: Translator, path: str) -> list[str]:
 
 class Translation:
     def __init__(self, folder: str) -> None:
-        self.translator = Translator.load(folder)
+        self.translator = Translator.load(folder, compile=False)
 
     def describe(self) -> dict:
         model = self.translator.model

@@ -234,7 +234,7 @@ def main() -> None:
     options = arguments()
     if reason := cpp_loader.obstacle():
         raise SystemExit(reason)
-    translator = Translator.load(options.translator)
+    translator = Translator.load(options.translator, compile=False)
     print(f"Ours has {translator.model.count_params():,} weights.")
     texts = sentences(options.data, BATCHED * options.sentences)
     ids = [[*row, END_ID] for row in translator.source_tokenizer.tokenize(texts).to_list()]

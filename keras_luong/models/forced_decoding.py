@@ -41,6 +41,7 @@ class DecoderWithScores(keras.layers.Layer):
     def __init__(self, decoder: AttentionDecoder) -> None:
         super().__init__(dtype=decoder.dtype_policy)
         self.decoder = decoder
+        self.supports_masking = True
         self.built = True
 
     def get_config(self) -> dict[str, Any]:
@@ -50,6 +51,10 @@ class DecoderWithScores(keras.layers.Layer):
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "DecoderWithScores":
         return cls(keras.saving.deserialize_keras_object(config["decoder"]))
+
+    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
+        """The decoder's: that of the attention vectors. The scores have none."""
+        return self.decoder.compute_mask(inputs, previous_mask)
 
     def call(
         self,

@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 
 from keras_luong.ids import END_ID, PADDING_ID, START_ID
+from keras_luong.iterables import rows_in_order
 from keras_luong.models.compiled import Argument, CompiledFunctions, has_dynamic_shapes
 from keras_luong.search import Request, Search, SearchResult, Shortlist, search_of
 
@@ -94,7 +95,7 @@ class Generation:
                 `max_source_length`, an unknown search, lengths, a prefix or constraints that cannot
                 be or contradict each other, and what the search does not take.
         """
-        source, search = ops.convert_to_tensor(source), search_of(search)
+        source, search = ops.convert_to_tensor(rows_in_order(source)), search_of(search)
         self._check_source(source)
         if shortlist is not None:
             self.check_shortlist()
@@ -241,7 +242,7 @@ def _arrays(rows: int, **given: Any) -> dict[str, np.ndarray]:
     for name, one in given.items():
         if one is None:
             continue
-        one = ops.convert_to_numpy(one)
+        one = ops.convert_to_numpy(rows_in_order(one))
         if not one.ndim:
             one = np.full(rows, one) + (np.arange(rows) if name == "seed" else 0)
         kind = "iu" if _DTYPES[name] == "int32" else "iuf"

@@ -1,12 +1,16 @@
 """`Shortlist`: the words that a translation may hold, by the words of its source."""
 
+import io
 import math
-import os
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from keras_luong.counts import count_of
+from keras_luong.folders import whole_file
+from keras_luong.iterables import rows_in_order
+from keras_luong.paths import PathLike, local_copy, path_of
 
 Array = Any
 
@@ -46,7 +50,9 @@ class Shortlist:
     """
 
     def __init__(self, aligned: Array, frequent: Array, *, size: int = 1024) -> None:
-        self.aligned, self.frequent = np.asarray(aligned), np.asarray(frequent)
+        self.aligned, self.frequent = (
+            np.asarray(rows_in_order(ids)) for ids in (aligned, frequent)
+        )
         for name, ids, rank in (("aligned", self.aligned, 2), ("frequent", self.frequent, 1)):
             if ids.ndim != rank or (ids.size and ids.dtype.kind not in "iu"):
                 raise ValueError(
@@ -55,9 +61,7 @@ class Shortlist:
                 )
         if min(self.frequent, default=0) < 0:
             raise ValueError(f"frequent ids must be at least 0. Received: {self.frequent.tolist()}")
-        if size < 1:
-            raise ValueError(f"size must be at least 1. Received: {size}")
-        self.size = size
+        self.size = count_of("size", size)
 
     @classmethod
     def learnt(
@@ -85,6 +89,8 @@ class Shortlist:
         Raises:
             ValueError: If there is no batch.
         """
+        per_word = count_of("per_word", per_word, least=0)
+        num_frequent = count_of("num_frequent", num_frequent, least=0)
         keys: Array = np.zeros(0, "int64")
         counts: Array = np.zeros(0)
         for source, target, scores in alignments:
@@ -156,23 +162,22 @@ class Shortlist:
                 f"Received: {largest}"
             )
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: PathLike) -> None:
         """Writes the shortlist to one `.npz` file, whole or not at all."""
-        path = Path(path)
-        unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
-        try:
-            with unfinished.open("wb") as file:
-                np.savez_compressed(
-                    file, aligned=self.aligned, frequent=self.frequent, size=self.size
-                )
-            os.replace(unfinished, path)
-        finally:
-            unfinished.unlink(missing_ok=True)
+        arrays = io.BytesIO()
+        np.savez_compressed(
+            arrays, aligned=self.aligned, frequent=self.frequent, size=np.array(self.size)
+        )
+        with whole_file(path) as file:
+            file.write_bytes(arrays.getvalue())
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> "Shortlist":
+    def load(cls, path: PathLike) -> "Shortlist":
         """Reads what `save` wrote."""
-        with np.load(path, allow_pickle=False) as arrays:
+        with (
+            local_copy(path_of(path)) as file,
+            np.load(file, allow_pickle=False) as arrays,
+        ):
             return cls(arrays["aligned"], arrays["frequent"], size=int(arrays["size"]))
 
 

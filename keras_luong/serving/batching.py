@@ -6,6 +6,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_luong.counts import count_of
+
 # So many batches are done before anybody would look for a bar.
 _FEW = 4
 
@@ -29,8 +31,7 @@ def by_length(lengths: Sequence[int] | np.ndarray, batch_size: int) -> list[np.n
     >>> [batch.tolist() for batch in by_length([3, 9, 4, 9, 1], 2)]
     [[1, 3], [2, 0], [4]]
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1. Received: {batch_size}")
+    batch_size = count_of("batch_size", batch_size)
     order = np.argsort(-np.asarray(lengths, int), kind="stable")
     return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
 

@@ -1,7 +1,6 @@
 """Writing a SavedModel that TF Serving runs."""
 
 import contextlib
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +10,7 @@ import tensorflow as tf
 
 from keras_luong.folders import whole_folder
 from keras_luong.models.inner_layers import inner_layers
+from keras_luong.paths import PathLike, RemotePath, path_of
 from keras_luong.serving.graph_check import check_servable
 from keras_luong.serving.model_card import PLACE as CARD
 from keras_luong.serving.model_card import model_card
@@ -36,7 +36,7 @@ class Signature(NamedTuple):
 
 
 def export_saved_model(
-    path: str | os.PathLike[str],
+    path: PathLike,
     model: keras.Model,
     signatures: Mapping[str, Signature],
     resources: Sequence[tf.Module] = (),
@@ -54,7 +54,8 @@ def export_saved_model(
     itself before it serves, and `model_card.json`: versions, signatures, scores and facts.
 
     Args:
-        path: A folder that does not exist yet, named by an integer, the version.
+        path: A folder that does not exist yet, named by an integer, the version. With a scheme such
+            as `gs://` it is made here and copied there; see `check_version_path`.
         model: The model whose variables the functions read.
         signatures: By name; clients that name none get `"serving_default"`.
         resources: Other trackable objects that the functions use, such as tokenizers.
@@ -67,8 +68,7 @@ def export_saved_model(
         ValueError: If `path` is not named by an integer, a graph cannot serve, or scores are no
             finite numbers.
     """
-    path = Path(path)
-    check_version_path(path)
+    path = check_version_path(path)
     if keras.backend.backend() != "tensorflow":
         raise RuntimeError(
             "A SavedModel is exported from the TensorFlow backend. Save the translator, and export "
@@ -81,7 +81,7 @@ def export_saved_model(
     # The bare variables: a Keras model in here loads in Python and fails in TF Serving.
     holder.variables_of_model = [variable.value for variable in model.variables]
     holder.resources = list(resources)
-    with whole_folder(path) as folder:
+    with whole_folder(path, last="saved_model.pb") as folder:
         tf.saved_model.save(holder, str(folder), signatures=traced)
         write_warm_up(folder, path.absolute().parent.name, _requests(signatures))
         (folder / CARD).write_text(card, encoding="utf-8")
@@ -126,7 +126,7 @@ def _with_rows(column: Tensor, count: Tensor) -> Tensor:
 def _requests(signatures: Mapping[str, Signature]) -> dict[str, dict[str, Tensor]]:
     return {
         name: {
-            key: tf.constant(values, signature.inputs[key].dtype)
+            key: tf.constant(list(values), signature.inputs[key].dtype)
             for key, values in signature.example.items()
         }
         for name, signature in signatures.items()
@@ -153,7 +153,7 @@ def without_cudnn(model: keras.Model) -> Iterator[None]:
             layer.use_cudnn = value
 
 
-def next_version(folder: str | os.PathLike[str]) -> Path:
+def next_version(folder: PathLike) -> Path | RemotePath:
     """The next free integer folder, as TF Serving numbers versions: `folder/1`, `folder/2`, ...
 
     Example:
@@ -161,24 +161,31 @@ def next_version(folder: str | os.PathLike[str]) -> Path:
     >>> print(next_version("no_such_folder").name)
     1
     """
-    folder = Path(folder)
-    present = folder.iterdir() if folder.is_dir() else ()
-    return folder / str(1 + max(map(_version, present), default=0))
+    place = path_of(folder)
+    present = place.iterdir() if place.is_dir() else ()
+    return place / str(1 + max(map(_version, present), default=0))
 
 
-def _version(path: Path) -> int:
+def _version(path: Path | RemotePath) -> int:
     """The version that TF Serving reads in a folder's name, or 0. It knows ASCII digits alone."""
     return int(path.name) if path.name.isascii() and path.name.isdecimal() else 0
 
 
-def check_version_path(path: str | os.PathLike[str]) -> None:
-    """Refuses what `export` would refuse as a path: to be called before a long training.
+def check_version_path(named: PathLike) -> Path | RemotePath:
+    """Raises what `export` would raise for a path: to be called before a long training.
+
+    Args:
+        named: Where an export is to be written; `~` and schemes such as `gs://` are known.
+
+    Returns:
+        The path.
 
     Raises:
-        FileExistsError: If `path` exists.
-        ValueError: If `path` is not named by an integer.
+        FileExistsError: If the path exists.
+        OSError: If the file system of its scheme does not answer.
+        ValueError: If the path is not named by an integer, or its scheme has no file system here.
     """
-    path = Path(path)
+    path = path_of(named)
     if _version(path) < 1:
         raise ValueError(
             "TF Serving looks for versions: folders named by an integer, such as "
@@ -188,3 +195,4 @@ def check_version_path(path: str | os.PathLike[str]) -> None:
         raise FileExistsError(
             f"{str(path)!r} exists and is not overwritten. Export the next version, or remove it."
         )
+    return path

@@ -5,6 +5,7 @@ import json
 import math
 import platform
 from collections.abc import Mapping
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +55,12 @@ def _versions() -> dict[str, str | None]:
 
 def _checked(scores: Mapping[str, float]) -> dict[str, float]:
     for name, score in scores.items():
-        if not isinstance(score, int | float) or not math.isfinite(score):
+        if not isinstance(score, Real) or not math.isfinite(score):
             raise ValueError(f"scores must be finite numbers by name. Received {name!r}: {score!r}")
-    return dict(scores)
+    return {
+        name: int(score) if isinstance(score, Integral) else float(score)
+        for name, score in scores.items()
+    }
 
 
 def _signature(concrete_function: Any) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """Whether a SavedModel, whoever wrote it, can be served by the stock TF Serving."""
 
-import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
+from keras_luong.paths import PathLike, local_copy, path_of
 from keras_luong.serving import cpp_loader
 from keras_luong.serving.graph_check import (
     graph_problems,
@@ -48,9 +48,7 @@ class Report(NamedTuple):
     ops: dict[str, tuple[str, ...]]
 
 
-def check_saved_model(
-    path: str | os.PathLike[str], release: str | None = None, *, runs: bool = True
-) -> Report:
+def check_saved_model(path: PathLike, release: str | None = None, *, runs: bool = True) -> Report:
     """Says whether a stock TF Serving on a CPU can load, run and batch a SavedModel.
 
     First the graph is read, and nothing of it run: every op, in all functions, must be one that the
@@ -83,7 +81,12 @@ def check_saved_model(
     release = known[-1] if release is None else release
     if release not in known:
         raise ValueError(f"release must be one of {', '.join(known)}. Received: {release!r}")
-    graph = _serving_graph(Path(path))
+    with local_copy(path_of(path)) as folder:
+        return _report(folder, release, runs)
+
+
+def _report(path: Path, release: str, runs: bool) -> Report:
+    graph = _serving_graph(path)
     signatures = {
         name: _Signature.of(one) for name, one in graph.signature_def.items() if name != _INIT
     }
@@ -96,7 +99,7 @@ def check_saved_model(
     if "serving_default" not in signatures:
         notes.append("no signature is called serving_default: every client must name one")
     if not problems and runs:
-        more_problems, more_notes = _run(Path(path), signatures)
+        more_problems, more_notes = _run(path, signatures)
         problems, notes = problems + more_problems, notes + more_notes
     ops = {node.op: releases_with(node.op) for node in nodes(graph.graph_def)}
     return Report(release, problems, notes, dict(sorted(ops.items())))

@@ -1,22 +1,23 @@
 """`export_seq2seq`: a model without tokenizers, for callers that have their own."""
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
 import keras
 
+from keras_luong.counts import count_of, optional_count_of
 from keras_luong.ids import END_ID
 from keras_luong.models import Seq2Seq
+from keras_luong.paths import PathLike
 from keras_luong.search import SamplingSearch, Search, search_of
-from keras_luong.serving.export import export_saved_model
+from keras_luong.serving.export import check_version_path, export_saved_model
 from keras_luong.serving.formats import IdFormat
 from keras_luong.serving.signatures import Searcher, signatures
 
 
 def export_seq2seq(
     model: Seq2Seq,
-    path: str | os.PathLike[str],
+    path: PathLike,
     search: str | Search = "beam",
     *,
     max_length: int = 100,
@@ -79,8 +80,9 @@ def export_seq2seq(
     """
     if not isinstance(model, Seq2Seq):
         raise ValueError(f"model must be a Seq2Seq. Received: {model!r}")
-    if max_length < 1:
-        raise ValueError(f"max_length must be at least 1. Received: {max_length}")
+    check_version_path(path)
+    max_length, n_best = count_of("max_length", max_length), optional_count_of("n_best", n_best)
+    source_vocabulary_size = optional_count_of("source_vocabulary_size", source_vocabulary_size)
     searcher = Searcher(model, search_of(search), max_length)
     sizes = source_vocabulary_size, _read_ids(model)
     size = min((one for one in sizes if one is not None), default=0)

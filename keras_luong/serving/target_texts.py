@@ -1,19 +1,20 @@
 """What a user asks of translations, as target text: beginnings, and phrases that must appear."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from keras_luong.ids import UNKNOWN_ID
+from keras_luong.iterables import list_of, list_of_texts
 from keras_luong.text import SubwordTokenizer
 
 _NOTHING = -1  # stands where nothing is asked for
 
 
 def prefix_ids(
-    tokenizer: SubwordTokenizer, prefixes: Sequence[str], count: int, max_length: int
+    tokenizer: SubwordTokenizer, prefixes: Iterable[str], count: int, max_length: int
 ) -> np.ndarray | None:
     """The ids of beginnings, one a text; none for `""`.
 
@@ -36,13 +37,14 @@ def prefix_ids(
         ValueError: For another number of prefixes, one that is too long, and one with characters
             that are not in the vocabulary.
     """
-    _check_count("prefixes", prefixes, count)
-    return _padded(_ids(tokenizer, list(prefixes), "prefix", list(range(count)), max_length))
+    texts = list_of_texts("prefixes", prefixes)
+    _check_count("prefixes", texts, count)
+    return _padded(_ids(tokenizer, texts, "prefix", list(range(count)), max_length))
 
 
 def constraint_ids(
     tokenizer: SubwordTokenizer,
-    constraints: Sequence[Sequence[str]],
+    constraints: Iterable[Iterable[str]],
     count: int,
     max_length: int,
 ) -> np.ndarray | None:
@@ -64,15 +66,13 @@ def constraint_ids(
         ValueError: For another number of lists, an empty phrase, one that is too long, and one with
             characters that are not in the vocabulary.
     """
-    _check_count("constraints", constraints, count)
-    for index, phrases in enumerate(constraints):
-        if isinstance(phrases, str | bytes) or not isinstance(phrases, Sequence):
-            raise TypeError(
-                "constraints must be a list of phrases for each text, such as [['Hund', 'Wiese']]. "
-                f"Received at {index}: {phrases!r}"
-            )
-    owners = [index for index, phrases in enumerate(constraints) for _ in phrases]
-    phrases = [phrase for phrases in constraints for phrase in phrases]
+    lists = [
+        list_of_texts(f"constraints[{index}]", phrases)
+        for index, phrases in enumerate(list_of("constraints", constraints, "lists of phrases"))
+    ]
+    _check_count("constraints", lists, count)
+    owners = [index for index, phrases in enumerate(lists) for _ in phrases]
+    phrases = [phrase for phrases in lists for phrase in phrases]
     result: list[list[list[int]]] = [[] for _ in range(count)]
     ids = _ids(tokenizer, phrases, "constraint", owners, max_length)
     for index, phrase, row in zip(owners, phrases, ids, strict=True):
@@ -84,22 +84,17 @@ def constraint_ids(
     return _padded(result)
 
 
-def _check_count(name: str, values: Any, count: int) -> None:
-    if isinstance(values, str | bytes) or not isinstance(values, Sequence):
-        raise TypeError(f"{name} must be a list with one entry a text. Received: {values!r}")
+def _check_count(name: str, values: list[Any], count: int) -> None:
     if len(values) != count:
         raise ValueError(
-            f"{name} must have one entry a text, {count} in all. Received: {len(values)}"
+            f"`{name}` must have one entry per text, {count} in all. Received: {len(values)}"
         )
 
 
 def _ids(
-    tokenizer: SubwordTokenizer, texts: list[Any], what: str, owners: list[int], max_length: int
+    tokenizer: SubwordTokenizer, texts: list[str], what: str, owners: list[int], max_length: int
 ) -> list[list[int]]:
     """Ids of target texts; `owners` are the texts to translate, for messages."""
-    for owner, text in zip(owners, texts, strict=True):
-        if not isinstance(text, str):
-            raise TypeError(f"A {what} must be a string. Received for text {owner}: {text!r}")
     rows = tokenizer.tokenize(tf.constant(texts, tf.string)).to_list()
     for owner, text, row in zip(owners, texts, rows, strict=True):
         if len(row) > max_length:

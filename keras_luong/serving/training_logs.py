@@ -1,12 +1,12 @@
 """What `Translator.fit` shows in TensorBoard."""
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
 
 from keras_luong.models import Seq2Seq
+from keras_luong.paths import PathLike, path_of
 from keras_luong.training import (
     Alignment,
     AlignmentImages,
@@ -19,7 +19,7 @@ from keras_luong.training.gradient_norms import can_measure_gradients
 
 
 def logging_callbacks(
-    log_dir: str | os.PathLike[str],
+    log_dir: PathLike,
     model: Seq2Seq,
     *,
     words_per_epoch: int,
@@ -45,7 +45,7 @@ def logging_callbacks(
     if can_measure_gradients(model):
         callbacks.append(GradientNorms())
     # It finds in the logs what the two before it put there, and adds the learning rate.
-    callbacks.append(keras.callbacks.TensorBoard(log_dir, write_graph=False))
+    callbacks.append(keras.callbacks.TensorBoard(str(path_of(log_dir)), write_graph=False))
     if alignment_texts:
         callbacks.append(AlignmentImages(log_dir, lambda: align(list(alignment_texts))))
     if sample_pairs:

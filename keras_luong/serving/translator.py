@@ -2,22 +2,23 @@
 
 import json
 import logging
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_luong.counts import count_of, integer_of, optional_count_of
 from keras_luong.folders import whole_folder
 from keras_luong.ids import PADDING_ID
+from keras_luong.iterables import list_of_pairs, list_of_texts, rows_in_order
 from keras_luong.models import ScoredTarget, Seq2Seq
 from keras_luong.models.compiled import Argument, CompiledFunctions
+from keras_luong.paths import PathLike, local_copy, path_of
 from keras_luong.search import SamplingSearch, Search, SearchResult, Shortlist, search_of
 from keras_luong.serving.batching import by_length, check_verbose, with_progress
-from keras_luong.serving.export import export_saved_model
+from keras_luong.serving.export import check_version_path, export_saved_model
 from keras_luong.serving.formats import IdFormat, TextFormat
 from keras_luong.serving.seq2seq_export import embedded_ids, source_limit
 from keras_luong.serving.signatures import Searcher, default_signature, signatures
@@ -45,6 +46,7 @@ from keras_luong.text import (
     TrainingBatches,
     evaluation_batches,
 )
+from keras_luong.text.subword_tokenizer import check_tokenizers
 from keras_luong.training import (
     Alignment,
     MaskedCrossentropy,
@@ -82,6 +84,7 @@ class Translator:
             `pairs`, `source_sha256`, `target_sha256`. `save` keeps them.
 
     Raises:
+        TypeError: For what is no tokenizer.
         ValueError: If the model's vocabularies do not fit the tokenizers'.
 
     Example:
@@ -103,13 +106,14 @@ class Translator:
         *,
         max_length: int = 100,
     ) -> None:
-        _check_fit(model, source_tokenizer, target_tokenizer, max_length)
+        _check_fit(model, source_tokenizer, target_tokenizer)
         self.model = model
         self.source_tokenizer = source_tokenizer
         self.target_tokenizer = target_tokenizer
-        self.max_length = max_length
+        self.max_length = count_of("max_length", max_length)
         self.training_data: list[dict[str, Any]] = []
         self._functions = CompiledFunctions()
+        self._lacks_training = False
 
     def fit(
         self,
@@ -123,10 +127,10 @@ class Translator:
         seed: int = 0,
         subword_sampling: float | None = None,
         callbacks: Iterable[keras.callbacks.Callback] = (),
-        log_dir: str | os.PathLike[str] | None = None,
-        alignment_texts: Sequence[str] = (),
-        sample_pairs: Sequence[Pair] = (),
-        checkpoint_dir: str | os.PathLike[str] | None = None,
+        log_dir: PathLike | None = None,
+        alignment_texts: Iterable[str] = (),
+        sample_pairs: Iterable[Pair] = (),
+        checkpoint_dir: PathLike | None = None,
         checkpoint_freq: int | str = "epoch",
         checkpoint_keep: int = 1,
         verbose: Any = "auto",
@@ -137,7 +141,8 @@ class Translator:
         of 1), `MaskedCrossentropy(label_smoothing=0.1)` and `TokenAccuracy`.
 
         Args:
-            train_pairs: `(source text, target text)` pairs. Pairs with an empty side or more than
+            train_pairs: `(source text, target text)` pairs: a list, another iterable, or an array
+                of two columns. Pairs with an empty side or more than
                 `max_length` subwords on a side are left out, and a log line says how many. Or what
                 `keras_luong.text.encode_files` made of files larger than memory.
             validation_data: Pairs to evaluate on after every epoch.
@@ -171,7 +176,8 @@ class Translator:
             What `keras.Model.fit` returns.
 
         Raises:
-            ValueError: If no pair is left, for a model that is quantized, for subwords that cannot
+            ValueError: If no pair is left, for a model that is quantized or was loaded without its
+                loss and optimizer, for subwords that cannot
                 be drawn, for `EncodedFiles` of other tokenizers or with sentences that are too
                 long, and for a checkpoint of another training.
         """
@@ -180,15 +186,26 @@ class Translator:
                 "A quantized model cannot be trained: its integers have no gradient. Train it "
                 "before `quantize`, or load it as it was saved then."
             )
+        if self._lacks_training and not self.model.compiled:
+            raise ValueError(
+                "The translator was loaded with `compile=False`, without its loss and optimizer: "
+                "load it with `compile=True`, or call `translator.model.compile` before `fit`."
+            )
+        for place in (log_dir, checkpoint_dir):
+            if place is not None:
+                path_of(place)  # raises before any work
+        epochs = count_of("epochs", epochs, least=0)
         if batch_size is None and batch_tokens is None:
             batch_size = _BATCH_SIZE
         if not isinstance(train_pairs, EncodedFiles):
-            train_pairs = list(train_pairs)  # read twice, and a generator would be empty then
+            train_pairs = list_of_pairs("train_pairs", train_pairs)
+        alignment_texts = list_of_texts("alignment_texts", alignment_texts)
+        sample_pairs = list_of_pairs("sample_pairs", sample_pairs)
         order: dict[str, Any] = {
-            "batch_size": batch_size,
-            "batch_tokens": batch_tokens,
-            "buckets": buckets,
-            "seed": seed,
+            "batch_size": optional_count_of("batch_size", batch_size),
+            "batch_tokens": optional_count_of("batch_tokens", batch_tokens),
+            "buckets": count_of("buckets", buckets),
+            "seed": integer_of("seed", seed),
         }
         settings = {**order, "subword_sampling": subword_sampling}
         encoded = training_subwords(train_pairs, *self._rules, subword_sampling)
@@ -253,14 +270,14 @@ class Translator:
 
     def translate(
         self,
-        texts: Sequence[str],
+        texts: Iterable[str],
         search: str | Search = "greedy",
         *,
         batch_size: int = 64,
-        prefixes: Sequence[str] | None = None,
-        constraints: Sequence[Sequence[str]] | None = None,
+        prefixes: Iterable[str] | None = None,
+        constraints: Iterable[Iterable[str]] | None = None,
         replace_unknown: bool | Mapping[str, str] = False,
-        seed: int | Sequence[int] | None = None,
+        seed: int | Iterable[int] | None = None,
         shortlist: Shortlist | None = None,
         verbose: Any = "auto",
     ) -> list[str]:
@@ -270,7 +287,8 @@ class Translator:
         subwords is cut there. No texts give no translations. What a text gives depends on no other.
 
         Args:
-            texts: Strings.
+            texts: Strings: a list, or any other iterable of them, such as a generator, a Series or
+                an array, in whose order the translations come.
             search: `"greedy"`, `"beam"`, `"sampling"`, or a search such as `BeamSearch(5)`.
             batch_size: Texts that are translated together, which are of similar length; it does not
                 change the results.
@@ -322,21 +340,21 @@ class Translator:
         return [translation.text for translation in explained]
 
     def explain(
-        self, texts: Sequence[str], search: str | Search = "greedy", **options: Any
+        self, texts: Iterable[str], search: str | Search = "greedy", **options: Any
     ) -> list[Translation]:
         """Translates like `translate`, with its options, and says how: one `Translation` a text."""
         return [best for best, *_ in self.n_best(texts, search, **options)]
 
     def n_best(
         self,
-        texts: Sequence[str],
+        texts: Iterable[str],
         search: str | Search,
         *,
         batch_size: int = 64,
-        prefixes: Sequence[str] | None = None,
-        constraints: Sequence[Sequence[str]] | None = None,
+        prefixes: Iterable[str] | None = None,
+        constraints: Iterable[Iterable[str]] | None = None,
         replace_unknown: bool | Mapping[str, str] = False,
-        seed: int | Sequence[int] | None = None,
+        seed: int | Iterable[int] | None = None,
         shortlist: Shortlist | None = None,
         verbose: Any = "auto",
     ) -> list[list[Translation]]:
@@ -362,8 +380,9 @@ class Translator:
             TypeError: As `translate`.
             ValueError: As `translate`.
         """
-        _check_texts("texts", texts)
+        texts = list_of_texts("texts", texts)
         check_verbose(verbose)
+        batch_size = count_of("batch_size", batch_size)
         search, count = search_of(search), len(texts)
         if not count:
             return []
@@ -383,8 +402,8 @@ class Translator:
 
     def score(
         self,
-        texts: Sequence[str],
-        translations: Sequence[str],
+        texts: Iterable[str],
+        translations: Iterable[str],
         *,
         batch_size: int = 64,
         verbose: Any = "auto",
@@ -408,8 +427,8 @@ class Translator:
             TypeError: For what is no list of strings.
             ValueError: For a `batch_size` below 1, and lists of different lengths.
         """
-        _check_texts("texts", texts)
-        _check_texts("translations", translations)
+        texts = list_of_texts("texts", texts)
+        translations = list_of_texts("translations", translations)
         check_verbose(verbose)
         if len(texts) != len(translations):
             raise ValueError(
@@ -435,7 +454,7 @@ class Translator:
 
     def shortlist(
         self,
-        pairs: Sequence[Pair],
+        pairs: Iterable[Pair],
         *,
         per_word: int = 20,
         num_frequent: int = 500,
@@ -478,20 +497,25 @@ class Translator:
             size=size,
         )
 
-    def align(self, texts: Sequence[str]) -> list[Alignment]:
+    def align(self, texts: Iterable[str]) -> list[Alignment]:
         """Translates texts and returns their alignments, for `draw_alignment`."""
         return [one.alignment for one in self.explain(texts)]
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: PathLike) -> None:
         """Saves the model (with its optimizer) and the tokenizers into a new folder.
+
+        The folder may have a scheme, such as `gs://bucket/en_de`; `keras_luong.folders` says what
+        is whole there.
 
         The states of random generators are not in it: a loaded model that is trained on draws other
         dropout masks. `fit(checkpoint_dir=...)` keeps them.
 
         Raises:
             FileExistsError: If `path` exists; nothing is overwritten.
+            OSError: If the file system does not answer.
+            ValueError: For a scheme that has no file system here.
         """
-        with whole_folder(path) as folder:
+        with whole_folder(path, last=_CONFIG) as folder:
             self.model.save(folder / _MODEL)
             self.source_tokenizer.save(folder / _SOURCE)
             self.target_tokenizer.save(folder / _TARGET)
@@ -499,41 +523,48 @@ class Translator:
             (folder / _CONFIG).write_text(json.dumps(config), encoding="utf-8")
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> "Translator":
+    def load(cls, path: PathLike, compile: bool = True) -> "Translator":
         """Loads what `save` wrote.
+
+        Whoever only translates, evaluates or exports passes `compile=False`, and needs no class
+        that only the training used, such as a learning rate schedule.
 
         Keras' safe mode is on: layers that bring code of their own, such as `Lambda`, are refused,
         and nothing is unpickled. What is trusted is the classes that this process knows: a model
         can name any that are registered, and be of any size.
 
+        Args:
+            path: The folder. It may have a scheme, such as `gs://bucket/en_de`.
+            compile: Whether the optimizer and the loss are loaded. Without them `fit` raises an
+                error, and `save` saves none.
+
         Raises:
             FileNotFoundError: If `path` is not such a folder.
             ValueError: If a file in it is none that `save` wrote, or the model would run code.
         """
-        path = Path(path)
+        folder = path_of(path)
         missing = [
-            name for name in (_MODEL, _SOURCE, _TARGET, _CONFIG) if not (path / name).is_file()
+            name for name in (_MODEL, _SOURCE, _TARGET, _CONFIG) if not (folder / name).is_file()
         ]
         if missing:
-            raise FileNotFoundError(f"{str(path)!r} is no saved translator: {missing} not found.")
-        config = json.loads((path / _CONFIG).read_text(encoding="utf-8"))
+            raise FileNotFoundError(f"{str(folder)!r} is no saved translator: {missing} not found.")
+        config = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
         if not {"max_length"} <= set(config) <= {"max_length", "training_data"}:
             raise ValueError(
                 f"{_CONFIG} must hold max_length, and may hold training_data. Received: {config}"
             )
         training_data = config.pop("training_data", [])
-        translator = cls(
-            keras.saving.load_model(path / _MODEL),
-            SubwordTokenizer.load(path / _SOURCE),
-            SubwordTokenizer.load(path / _TARGET),
-            **config,
-        )
+        with local_copy(folder / _MODEL) as file:
+            model = keras.saving.load_model(file, compile=compile)
+        tokenizers = (SubwordTokenizer.load(folder / name) for name in (_SOURCE, _TARGET))
+        translator = cls(model, *tokenizers, **config)
         translator.training_data = training_data
+        translator._lacks_training = not compile
         return translator
 
     def export(
         self,
-        path: str | os.PathLike[str],
+        path: PathLike,
         search: str | Search = "beam",
         *,
         n_best: int | None = None,
@@ -586,6 +617,8 @@ class Translator:
             ValueError: If `path` is not named by an integer, the search is none that can be
                 exported, or the model cannot be served.
         """
+        check_version_path(path)
+        n_best = optional_count_of("n_best", n_best)
         tokenizers = self.source_tokenizer, self.target_tokenizer
         limits = self._source_limit, self.max_length
         source_size, target_size = (one.vocabulary_size for one in tokenizers)
@@ -667,36 +700,22 @@ class Translator:
         return score(*map(keras.ops.convert_to_tensor, ids))
 
 
-def _seeds(seed: int | Sequence[int] | np.ndarray, count: int) -> np.ndarray:
+def _seeds(seed: int | Iterable[int], count: int) -> np.ndarray:
     """One seed a text."""
-    seeds = np.asarray(seed)
+    seeds = np.asarray(rows_in_order(seed))
     if seeds.dtype.kind not in "iu" or seeds.shape not in ((), (count,)):
         raise ValueError(f"seed must be an integer, or {count}, one a text. Received: {seed!r}")
     return (seeds if seeds.ndim else seeds + np.arange(count)).astype("int32")
-
-
-def _check_texts(name: str, texts: Sequence[str]) -> None:
-    if isinstance(texts, str | bytes):
-        raise TypeError(f"{name} must be a list of strings. Received one: {texts!r}")
-    for index, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise TypeError(f"{name} must be strings. Received at {index}: {text!r}")
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise ValueError(f"The text at {index} cannot be written as UTF-8: {error}") from error
 
 
 def _check_fit(
     model: Any,
     source_tokenizer: SubwordTokenizer,
     target_tokenizer: SubwordTokenizer,
-    max_length: int,
 ) -> None:
     if not isinstance(model, Seq2Seq):
         raise ValueError(f"model must be a Seq2Seq. Received: {model!r}")
-    if max_length < 1:
-        raise ValueError(f"max_length must be at least 1. Received: {max_length}")
+    check_tokenizers(source_tokenizer=source_tokenizer, target_tokenizer=target_tokenizer)
     logits = model.output.shape[-1]
     if logits != target_tokenizer.vocabulary_size:
         raise ValueError(

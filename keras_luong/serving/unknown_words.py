@@ -11,6 +11,7 @@ import sentencepiece
 from keras_luong.ids import END_ID, PADDING_ID, START_ID, UNKNOWN_ID
 from keras_luong.serving.translation import Translation
 from keras_luong.text import SubwordTokenizer
+from keras_luong.text.subword_tokenizer import check_tokenizers
 
 _WORD_START = "\u2581"
 # What `SubwordTokenizer.detokenize` writes for the unknown id.
@@ -67,6 +68,7 @@ class UnknownWords:
         target_tokenizer: SubwordTokenizer,
         dictionary: Mapping[str, str] | None = None,
     ) -> None:
+        check_tokenizers(source_tokenizer=source_tokenizer, target_tokenizer=target_tokenizer)
         # This encoder, unlike the one in the graph, says which characters a subword was made of.
         self._encoder = sentencepiece.SentencePieceProcessor(model_proto=source_tokenizer.model)
         names = target_tokenizer.pieces([UNKNOWN_ID, PADDING_ID, START_ID, END_ID]).numpy()

@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from keras_luong.counts import count_of, integer_of, optional_count_of
 from keras_luong.ids import END_ID, PADDING_ID, START_ID
+from keras_luong.iterables import rows_in_order
 from keras_luong.text.encoded_files import EncodedFiles
 from keras_luong.text.pairs import EncodedPairs
 from keras_luong.text.sampled_pairs import SampledPairs
@@ -49,10 +51,10 @@ def bucket_boundaries(lengths: Any, buckets: int, batch_size: int = 1) -> list[i
     >>> bucket_boundaries([3, 3, 4, 9, 9, 20], buckets=3)
     [4, 9, 20]
     """
-    lengths = np.asarray(lengths)
+    lengths = np.asarray(rows_in_order(lengths))
     if lengths.ndim != 1 or not lengths.size or lengths.min() < 1:
         raise ValueError("`lengths` must be a row of positive integers, at least one of them.")
-    _check_positive(buckets=buckets, batch_size=batch_size)
+    buckets, batch_size = count_of("buckets", buckets), count_of("batch_size", batch_size)
     distinct, counts = np.unique(lengths, return_counts=True)
     below = np.concatenate([[0], np.cumsum(counts)])
     # cost[j] and cuts[j]: the cheapest way to serve the j shortest distinct lengths, and its
@@ -120,9 +122,7 @@ class TrainingBatches:
         buckets: int = 5,
         seed: int = 0,
     ) -> None:
-        if not isinstance(seed, int):
-            raise ValueError(f"`seed` must be an integer. Received: {seed!r}")
-        self.seed = seed
+        self.seed = seed = integer_of("seed", seed)
         lengths = (
             encoded.lengths(seed) if isinstance(encoded, SampledPairs) else _lengths_of(encoded)
         )
@@ -139,11 +139,8 @@ class TrainingBatches:
 
         `dataset(k)` yields what `dataset()` yields after `k` batches, without making those.
         """
-        if not isinstance(start_step, int) or start_step < 0:
-            raise ValueError(
-                f"`start_step` must be an integer of at least 0. Received: {start_step!r}"
-            )
-        epoch, step = divmod(start_step, self.steps_per_epoch)
+        first = count_of("start_step", start_step, least=0)
+        epoch, step = divmod(first, self.steps_per_epoch)
         plan = tf.data.Dataset.counter(epoch).flat_map(
             lambda epoch: tf.data.Dataset.from_tensor_slices(self._epoch(epoch))
         )
@@ -215,7 +212,8 @@ class _Buckets:
         cls, lengths: np.ndarray, batch_size: int | None, batch_tokens: int | None, buckets: int
     ) -> "_Buckets":
         """From the tokens of the longer side of each pair, without start and end."""
-        _check_positive(buckets=buckets, **_size(batch_size, batch_tokens))
+        buckets = count_of("buckets", buckets)
+        batch_size, batch_tokens = _size(batch_size, batch_tokens)
         lengths = 1 + lengths
         boundaries = bucket_boundaries(lengths, buckets, batch_size or 1)
         bucket = np.searchsorted(boundaries, lengths)
@@ -246,15 +244,16 @@ class _Buckets:
         )
 
 
-def _size(batch_size: int | None, batch_tokens: int | None) -> dict[str, int]:
-    given = {"batch_size": batch_size, "batch_tokens": batch_tokens}
-    given = {name: value for name, value in given.items() if value is not None}
-    if len(given) != 1:
+def _size(batch_size: int | None, batch_tokens: int | None) -> tuple[int | None, int | None]:
+    if (batch_size is None) == (batch_tokens is None):
         raise ValueError(
             "Either `batch_size` or `batch_tokens` must be given. Received: "
             f"batch_size={batch_size}, batch_tokens={batch_tokens}"
         )
-    return given  # type: ignore[return-value]
+    return (
+        optional_count_of("batch_size", batch_size),
+        optional_count_of("batch_tokens", batch_tokens),
+    )
 
 
 def _lengths_of(encoded: Encoded) -> np.ndarray:
@@ -360,9 +359,3 @@ def _batches(
     options.autotune.enabled = False
     batches = plan.map(batch, num_parallel_calls=2, deterministic=True)
     return batches.prefetch(4).with_options(options)
-
-
-def _check_positive(**values: int) -> None:
-    for name, value in values.items():
-        if not isinstance(value, int) or value < 1:
-            raise ValueError(f"`{name}` must be an integer of at least 1. Received: {value!r}")

@@ -4,18 +4,19 @@ import dataclasses
 import hashlib
 import itertools
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
+from keras_luong.counts import count_of
 from keras_luong.folders import whole_folder
+from keras_luong.paths import PathLike, RemotePath, local_copy, path_of
 from keras_luong.text.filters import PairFilter
 from keras_luong.text.fingerprint import Fingerprint
 from keras_luong.text.pairs import encode_some, stream_pairs
-from keras_luong.text.subword_tokenizer import SubwordTokenizer
+from keras_luong.text.subword_tokenizer import SubwordTokenizer, check_tokenizers
 
 Pair = tuple[str, str]
 
@@ -61,10 +62,13 @@ class IdFile:
         name: What they are called.
     """
 
-    def __init__(self, folder: Path, name: str) -> None:
-        ends = np.load(folder / f"{name}.ends.npy")
+    def __init__(self, folder: Path | RemotePath, name: str) -> None:
+        with local_copy(folder / f"{name}.ends.npy") as file:
+            ends = np.load(file)
         self._splits = np.concatenate([[0], ends])
-        self._ids = np.memmap(folder / f"{name}.ids", np.int32, "r", shape=(int(ends[-1]),))
+        # Of a remote file the copy has no name any more afterwards, and lasts as long as the map.
+        with local_copy(folder / f"{name}.ids") as file:
+            self._ids = np.memmap(file, np.int32, "r", shape=(int(ends[-1]),))
 
     def __len__(self) -> int:
         return len(self._splits) - 1
@@ -78,11 +82,11 @@ class IdFile:
 
 
 def encode_files(
-    source_path: str | os.PathLike[str],
-    target_path: str | os.PathLike[str],
+    source_path: PathLike,
+    target_path: PathLike,
     source_tokenizer: SubwordTokenizer,
     target_tokenizer: SubwordTokenizer,
-    folder: str | os.PathLike[str],
+    folder: PathLike,
     *,
     max_length: int = 100,
     pair_filter: Callable[[Iterable[Pair]], Iterator[Pair]] | None = None,
@@ -97,7 +101,8 @@ def encode_files(
         target_path: Target texts.
         source_tokenizer: Tokenizer of the source texts.
         target_tokenizer: Tokenizer of the target texts; may be the same.
-        folder: Where the ids are kept. It appears complete or not at all.
+        folder: Where the ids are kept. It appears complete or not at all. Of one with a scheme
+            (`gs://...`) a copy is made for every process that reads it, in its temporary folder.
         max_length: The most tokens that either side may have, the end not counted.
         pair_filter: A `PairFilter`, or a function of pairs, told apart by its name alone: after a
             change to it remove the folder. When the folder is there already it is not called.
@@ -111,25 +116,27 @@ def encode_files(
         ValueError: As `stream_pairs`; if no pair remains; and if the folder was made of something
             else.
     """
-    folder = Path(folder)
+    place = path_of(folder)
+    check_tokenizers(source_tokenizer=source_tokenizer, target_tokenizer=target_tokenizer)
+    max_length = count_of("max_length", max_length)
     facts = _facts(
         source_path, target_path, source_tokenizer, target_tokenizer, max_length, pair_filter
     )
-    if folder.exists():
-        return _opened(folder, facts)
+    if place.exists():
+        return _opened(place, facts)
     fingerprint, counted = Fingerprint(), _Counted(pair_filter)
     pairs = counted(fingerprint.of(stream_pairs(source_path, target_path)))
     try:
-        with whole_folder(folder) as unfinished:
+        with whole_folder(place, last=_FACTS) as unfinished:
             dropped = _write(pairs, (source_tokenizer, target_tokenizer), unfinished, max_length)
             dropped |= counted.dropped()
             found = {**facts, "dropped": dropped, "fingerprint": fingerprint.facts()}
             (unfinished / _FACTS).write_text(json.dumps(found, indent=2), encoding="utf-8")
     except FileExistsError:
         # Of processes that train together the first to be done writes, and all read.
-        if not folder.exists():
+        if not place.exists():
             raise
-    return _opened(folder, facts)
+    return _opened(place, facts)
 
 
 class _Counted:
@@ -160,7 +167,7 @@ def _facts(
     pair_filter: Any,
 ) -> dict[str, Any]:
     """What the ids depend on."""
-    files = [os.stat(path) for path in (source_path, target_path)]
+    files = [path_of(path).stat() for path in (source_path, target_path)]
     return {
         "format": _FORMAT,
         "files": [[file.st_size, file.st_mtime_ns] for file in files],
@@ -180,7 +187,7 @@ def _name(pair_filter: Any) -> str:
     return getattr(pair_filter, "__qualname__", None) or repr(pair_filter)
 
 
-def _opened(folder: Path, facts: dict[str, Any]) -> EncodedFiles:
+def _opened(folder: Path | RemotePath, facts: dict[str, Any]) -> EncodedFiles:
     try:
         found = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -3,6 +3,9 @@
 import dataclasses
 from collections.abc import Iterable, Iterator
 
+from keras_luong.counts import count_of, number_of
+from keras_luong.iterables import pairs_of
+
 Pair = tuple[str, str]
 
 
@@ -51,17 +54,16 @@ class PairFilter:
     dropped: dict[str, int] = dataclasses.field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if self.max_words < 1 or self.max_ratio < 1:
-            raise ValueError(
-                "`max_words` and `max_ratio` must be at least 1. Received: "
-                f"max_words={self.max_words}, max_ratio={self.max_ratio}"
-            )
+        self.max_words = count_of("max_words", self.max_words)
+        self.max_ratio = number_of("max_ratio", self.max_ratio)
+        if not self.max_ratio >= 1:
+            raise ValueError(f"`max_ratio` must be at least 1. Received: {self.max_ratio}")
         self.dropped = dict.fromkeys(("empty", "too_long", "ratio", "copy", "duplicate"), 0)
         self._seen: set[int] = set()
 
     def __call__(self, pairs: Iterable[Pair]) -> Iterator[Pair]:
         """Yields the pairs that stay, in their order, one at a time: files may be of any size."""
-        for pair in pairs:
+        for pair in pairs_of("pairs", pairs):
             reason = self._reason(*pair)
             if reason:
                 self.dropped[reason] += 1

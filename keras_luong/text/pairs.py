@@ -2,13 +2,15 @@
 
 import dataclasses
 import itertools
-import os
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
 
-from keras_luong.text.subword_tokenizer import SubwordTokenizer
+from keras_luong.counts import count_of
+from keras_luong.iterables import pairs_of
+from keras_luong.paths import PathLike
+from keras_luong.text.subword_tokenizer import SubwordTokenizer, check_tokenizers
 from keras_luong.text_files import is_standard_input, read_lines
 
 # Texts for one call of the tokenizer: enough to keep it busy, few enough to hold in memory.
@@ -33,9 +35,7 @@ class EncodedPairs:
         return int(self.source.nrows())
 
 
-def read_pairs(
-    source_path: str | os.PathLike[str], target_path: str | os.PathLike[str]
-) -> list[tuple[str, str]]:
+def read_pairs(source_path: PathLike, target_path: PathLike) -> list[tuple[str, str]]:
     """Reads two parallel files whole: the list of what `stream_pairs` yields.
 
     Raises:
@@ -45,9 +45,7 @@ def read_pairs(
     return list(stream_pairs(source_path, target_path))
 
 
-def stream_pairs(
-    source_path: str | os.PathLike[str], target_path: str | os.PathLike[str]
-) -> Iterator[tuple[str, str]]:
+def stream_pairs(source_path: PathLike, target_path: PathLike) -> Iterator[tuple[str, str]]:
     r"""Reads two parallel files line by line, line n of one being the translation of the other's.
 
     Each is read as `read_lines` says: UTF-8, `.gz` is unpacked, `"-"` is standard input, lines end
@@ -87,7 +85,7 @@ def encode_pairs(
     """Tokenizes all pairs once, and keeps those that can be learnt from.
 
     Args:
-        pairs: Tuples of source and target text.
+        pairs: Source and target texts: an iterable of tuples, or of rows of two.
         source_tokenizer: Tokenizer of the source texts.
         target_tokenizer: Tokenizer of the target texts; may be the same.
         max_length: The most tokens that either side may have, the end not counted.
@@ -97,7 +95,7 @@ def encode_pairs(
         they came in.
 
     Raises:
-        TypeError: If a pair is no tuple of two strings.
+        TypeError: If a pair is not two strings, and for what is no tokenizer.
         ValueError: If no pair remains.
     """
     encoded = encode_some(pairs, source_tokenizer, target_tokenizer, max_length)
@@ -137,8 +135,8 @@ def _encode_kept(
     max_length: int,
 ) -> tuple[EncodedPairs, np.ndarray]:
     """The pairs that can be learnt from, and which of the given ones they are."""
-    if not isinstance(max_length, int) or max_length < 1:
-        raise ValueError(f"`max_length` must be an integer of at least 1. Received: {max_length!r}")
+    max_length = count_of("max_length", max_length)
+    check_tokenizers(source_tokenizer=source_tokenizer, target_tokenizer=target_tokenizer)
     source = _tokenize_all(source_texts, source_tokenizer)
     target = _tokenize_all(target_texts, target_tokenizer)
     source_lengths, target_lengths = source.row_lengths().numpy(), target.row_lengths().numpy()
@@ -159,7 +157,7 @@ def _check_left(encoded: EncodedPairs, max_length: int) -> None:
         )
 
 
-def _lines(path: str | os.PathLike[str]) -> Iterator[str]:
+def _lines(path: PathLike) -> Iterator[str]:
     is_empty = True
     for line in read_lines(path):
         is_empty = False
@@ -170,9 +168,7 @@ def _lines(path: str | os.PathLike[str]) -> Iterator[str]:
 
 def _split_pairs(pairs: Iterable[tuple[str, str]]) -> tuple[list[bytes], list[bytes]]:
     source, target = [], []
-    for i, pair in enumerate(pairs):
-        if not isinstance(pair, tuple) or [type(text) for text in pair] != [str, str]:
-            raise TypeError(f"Every pair must be a tuple of two str. Received: {pair!r} at {i}")
+    for i, pair in enumerate(pairs_of("pairs", pairs)):
         try:
             source.append(pair[0].encode())
             target.append(pair[1].encode())

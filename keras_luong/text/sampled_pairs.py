@@ -5,8 +5,9 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from keras_luong.counts import count_of, number_of
 from keras_luong.text.pairs import EncodedPairs, encode_with_texts
-from keras_luong.text.subword_tokenizer import SubwordTokenizer
+from keras_luong.text.subword_tokenizer import SubwordTokenizer, check_tokenizers
 
 # A pair is as long as the longest of its best segmentation and this many drawn ones.
 _DRAWS_FOR_LENGTH = 4
@@ -109,7 +110,7 @@ def sample_pairs(
     is drawn again.
 
     Args:
-        pairs: Tuples of source and target text.
+        pairs: As in `encode_pairs`.
         source_tokenizer: Tokenizer of the source texts.
         target_tokenizer: Tokenizer of the target texts; may be the same.
         alpha: As in `SubwordTokenizer.sample`.
@@ -125,6 +126,8 @@ def sample_pairs(
     Reference:
         [Kudo 2018](https://arxiv.org/abs/1804.10959).
     """
+    check_tokenizers(source_tokenizer=source_tokenizer, target_tokenizer=target_tokenizer)
+    alpha, max_length = number_of("alpha", alpha), count_of("max_length", max_length)
     for tokenizer in (source_tokenizer, target_tokenizer):
         tokenizer.sample([], alpha, 0)  # refuses what it cannot do now rather than in a thread
     encoded, source, target = encode_with_texts(

@@ -3,19 +3,22 @@
 import functools
 import hashlib
 import io
-import os
 import re
 import threading
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import sentencepiece
 import tensorflow as tf
 import tensorflow_text
 from sentencepiece import sentencepiece_model_pb2
 
+from keras_luong.counts import count_of, integer_of, number_of
+from keras_luong.folders import whole_file
 from keras_luong.ids import END_ID, PADDING_ID, START_ID, UNKNOWN_ID
+from keras_luong.iterables import list_of, texts_of
+from keras_luong.paths import PathLike, path_of
 
 Tensor = Any
 
@@ -31,6 +34,9 @@ _SPACES = "[\t\n\v\f\r\u2581]"
 # sentencepiece has one seed for a process, and 2^32 - 1 stands for none.
 _SAMPLING = threading.Lock()
 _SEEDS = 2**32 - 1
+
+# What is called of a tokenizer in this package.
+_PARTS = ("vocabulary_size", "tokenize", "detokenize", "pieces", "model", "save")
 
 
 class SubwordTokenizer(tf.Module):
@@ -110,7 +116,9 @@ class SubwordTokenizer(tf.Module):
             ValueError: If there is no text, or if the vocabulary size does not suit it. The message
                 names the largest (or smallest) size that does.
         """
-        _check_training_arguments(vocabulary_size, model_type, normalization, character_coverage)
+        vocabulary_size = count_of("vocabulary_size", vocabulary_size, least=END_ID + 2)
+        character_coverage = number_of("character_coverage", character_coverage)
+        _check_training_arguments(model_type, normalization, character_coverage)
         if byte_fallback and model_type == "char":
             raise ValueError(
                 "`byte_fallback` must be False for characters as subwords. Received: True"
@@ -146,36 +154,32 @@ class SubwordTokenizer(tf.Module):
         return tokenizer
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> "SubwordTokenizer":
+    def load(cls, path: PathLike) -> "SubwordTokenizer":
         """Reads a tokenizer that `save` wrote.
 
         Raises:
             FileNotFoundError: If there is no such file.
             ValueError: If the file holds no model that this class can run.
         """
-        path = Path(path)
-        if not path.is_file():
-            raise FileNotFoundError(f"There is no tokenizer file {str(path)!r}.")
+        file = path_of(path)
+        if not file.is_file():
+            raise FileNotFoundError(f"There is no tokenizer file {str(file)!r}.")
         try:
-            return cls(path.read_bytes())
+            return cls(file.read_bytes())
         except ValueError as error:
-            raise ValueError(f"{str(path)!r}: {error}") from error
+            raise ValueError(f"{str(file)!r}: {error}") from error
 
-    def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
+    def save(self, path: PathLike, overwrite: bool = False) -> None:
         """Writes the model to one file, whole or not at all.
 
         Raises:
             FileExistsError: If the file exists and `overwrite` is `False`.
         """
-        path = Path(path)
-        if path.exists() and not overwrite:
-            raise FileExistsError(f"{str(path)!r} exists. Pass overwrite=True to replace it.")
-        unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
-        try:
-            unfinished.write_bytes(self._model)
-            os.replace(unfinished, path)
-        finally:
-            unfinished.unlink(missing_ok=True)
+        target = path_of(path)
+        if target.exists() and not overwrite:
+            raise FileExistsError(f"{str(target)!r} exists. Pass overwrite=True to replace it.")
+        with whole_file(target) as file:
+            file.write_bytes(self._model)
 
     @property
     def model(self) -> bytes:
@@ -199,12 +203,12 @@ class SubwordTokenizer(tf.Module):
         Raises:
             ValueError: If `texts` is not of rank 1.
         """
-        texts = tf.convert_to_tensor(texts, tf.string)
+        texts = tf.convert_to_tensor(_rows("texts", texts), tf.string)
         if texts.shape.rank != 1:
             raise ValueError(f"`texts` must have shape (batch,). Received: shape {texts.shape}")
         return self._tokenizer().tokenize(_clean(texts))
 
-    def sample(self, texts: Sequence[str], alpha: float, seed: int) -> list[list[int]]:
+    def sample(self, texts: Iterable[str], alpha: float, seed: int) -> list[list[int]]:
         """Draws a segmentation of each text: subword regularization, outside of the graph.
 
         Of a unigram model a segmentation x has the probability `P(x)^alpha / sum over all x' of
@@ -229,11 +233,12 @@ class SubwordTokenizer(tf.Module):
         """
         if self._model_type == "char":
             raise ValueError("A model of type 'char' has one segmentation of a text alone.")
+        alpha, seed = number_of("alpha", alpha), integer_of("seed", seed)
         if not 0 < alpha < float("inf"):
             raise ValueError(f"`alpha` must be greater than 0. Received: {alpha}")
         if self._model_type == "bpe" and alpha > 1:
             raise ValueError(f"`alpha` of a BPE model must be at most 1. Received: {alpha}")
-        texts = [re.sub(_SPACES, " ", text) for text in texts]
+        texts = [re.sub(_SPACES, " ", text) for text in texts_of("texts", texts)]
         with _SAMPLING:
             sentencepiece.set_random_generator_seed(seed % _SEEDS)
             # How several threads shared the texts would change what is drawn.
@@ -269,7 +274,7 @@ class SubwordTokenizer(tf.Module):
             Strings, `(b,)`.
         """
         if not isinstance(ids, tf.RaggedTensor):
-            ids = tf.convert_to_tensor(ids)
+            ids = tf.convert_to_tensor(_rows("ids", ids))
         if ids.shape.rank != 2:
             raise ValueError(f"`ids` must have shape (batch, time). Received: shape {ids.shape}")
         keep = (ids != PADDING_ID) & (ids != START_ID) & (ids != END_ID)
@@ -291,6 +296,23 @@ class SubwordTokenizer(tf.Module):
         """Puts `otherwise` for ids outside the vocabulary, which the operations cannot take."""
         inside = (ids >= 0) & (ids < self._vocabulary_size)
         return tf.cast(tf.where(inside, ids, tf.cast(otherwise, ids.dtype)), tf.int32)
+
+
+def check_tokenizers(**tokenizers: Any) -> None:
+    """Raises for what does not have what this package calls of a tokenizer, by argument."""
+    for name, tokenizer in tokenizers.items():
+        missing = [part for part in _PARTS if not hasattr(tokenizer, part)]
+        if missing:
+            raise TypeError(
+                f"`{name}` must be a `SubwordTokenizer`, or have its {', '.join(_PARTS)}. Received "
+                f"{tokenizer!r} of type {type(tokenizer).__name__}, without {', '.join(missing)}"
+            )
+
+
+def _rows(name: str, values: Any) -> Any:
+    """What TensorFlow makes a tensor of, from a generator or a Series too."""
+    is_array = tf.is_tensor(values) or isinstance(values, np.ndarray)
+    return values if is_array else list_of(name, values, "rows")
 
 
 def _clean(texts: Tensor) -> Tensor:
@@ -342,7 +364,7 @@ def _type_of(parsed: Any) -> str:
 
 
 def _check_training_arguments(
-    vocabulary_size: int, model_type: str, normalization: str, character_coverage: float
+    model_type: str, normalization: str, character_coverage: float
 ) -> None:
     if model_type not in MODEL_TYPES:
         raise ValueError(
@@ -354,11 +376,6 @@ def _check_training_arguments(
             f"`normalization` must be one of {', '.join(NORMALIZATIONS)}. "
             f"Received: {normalization!r}"
         )
-    if not isinstance(vocabulary_size, int) or vocabulary_size <= END_ID + 1:
-        raise ValueError(
-            "`vocabulary_size` must be an integer greater than 4, the number of special ids. "
-            f"Received: {vocabulary_size!r}"
-        )
     if not 0.98 <= character_coverage <= 1.0:
         raise ValueError(
             f"`character_coverage` must be from 0.98 to 1. Received: {character_coverage}"
@@ -367,8 +384,6 @@ def _check_training_arguments(
 
 def _training_sentences(texts: Iterable[str]) -> list[bytes]:
     """Collects what to train on, as `tokenize` will see it."""
-    if isinstance(texts, str | bytes):
-        raise TypeError(f"`texts` must be many strings. Received: one {type(texts).__name__}")
     kept, count = _evenly_spaced(texts)
     with tf.device("CPU:0"):
         sentences = [text.strip() for text in _clean(tf.constant(kept, tf.string)).numpy()]
@@ -384,9 +399,7 @@ def _evenly_spaced(texts: Iterable[str]) -> tuple[list[str], int]:
     """Texts as far apart as need be for no more to be in memory than are used; how many came."""
     kept: list[str] = []
     step, count = 1, 0
-    for text in texts:
-        if not isinstance(text, str):
-            raise TypeError(f"`texts[{count}]` must be a str. Received: {text!r}")
+    for text in texts_of("texts", texts):
         if count % step == 0:
             kept.append(text)
         if len(kept) > MAX_TRAINING_TEXTS:

@@ -1,12 +1,13 @@
 """How well attention aligns words, against alignments made by people."""
 
-import os
 import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from keras_luong.iterables import list_of, list_of_texts
+from keras_luong.paths import PathLike
 from keras_luong.text_files import read_lines
 from keras_luong.training.alignment_images import Alignment
 
@@ -29,7 +30,7 @@ class GoldAlignment(NamedTuple):
     possible: Links
 
 
-def read_gold_alignments(path: str | os.PathLike[str]) -> list[GoldAlignment]:
+def read_gold_alignments(path: PathLike) -> list[GoldAlignment]:
     """Reads alignments in the Pharaoh format: one sentence a line, links as `source-target`.
 
     Words are counted from 0. A link `3-4` is sure; `3p4` or `3?4` is possible and no more. A
@@ -42,7 +43,7 @@ def read_gold_alignments(path: str | os.PathLike[str]) -> list[GoldAlignment]:
     return [_gold(line, number, path) for number, line in enumerate(read_lines(path), start=1)]
 
 
-def _gold(line: str, number: int, path: str | os.PathLike[str]) -> GoldAlignment:
+def _gold(line: str, number: int, path: PathLike) -> GoldAlignment:
     sure, possible = set(), set()
     for word in line.split():
         match = _LINK.fullmatch(word)
@@ -89,7 +90,7 @@ def word_links(alignment: Alignment) -> Links:
 def words_of(tokens: Sequence[str]) -> list[list[int]]:
     """The token numbers of each word."""
     words: list[list[int]] = []
-    for index, token in enumerate(tokens):
+    for index, token in enumerate(list_of_texts("tokens", tokens)):
         if token == "</s>":
             continue
         if token.startswith(_WORD_START) or not words:
@@ -119,7 +120,8 @@ def alignment_error_rate(predicted: Iterable[Links], gold: Iterable[GoldAlignmen
     Reference:
         [Och, Ney 2003](https://doi.org/10.1162/089120103321337421), section 6.1.
     """
-    predicted, gold = list(predicted), list(gold)
+    gold = list_of("gold", gold, "`GoldAlignment`s")
+    predicted = [frozenset(map(tuple, one)) for one in list_of("predicted", predicted, "links")]
     if len(predicted) != len(gold):
         raise ValueError(
             "There must be one set of predicted links for each sentence. Received: "

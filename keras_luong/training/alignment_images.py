@@ -5,13 +5,14 @@ do without either.
 """
 
 import functools
-import os
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import keras
 import numpy as np
+
+from keras_luong.iterables import list_of_texts
+from keras_luong.paths import PathLike, path_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -76,6 +77,7 @@ class AlignmentImages(keras.callbacks.Callback):
 
     Example:
 
+    >>> import os
     >>> import tempfile
     >>> def sample():
     ...     return [Alignment(["ein", "Hund"], ["a", "dog"], [[0.9, 0.1], [0.2, 0.8]])]
@@ -88,11 +90,9 @@ class AlignmentImages(keras.callbacks.Callback):
     ['alignments']
     """
 
-    def __init__(
-        self, log_dir: str | os.PathLike[str], sample: Callable[[], Iterable[Alignment]]
-    ) -> None:
+    def __init__(self, log_dir: PathLike, sample: Callable[[], Iterable[Alignment]]) -> None:
         super().__init__()
-        self.log_dir = Path(log_dir)
+        self.log_dir = path_of(log_dir)
         self.sample = sample
         self._writer: Any = None
 
@@ -144,8 +144,8 @@ def draw_alignment(alignment: Alignment) -> "Figure":
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    columns = [_label(token) for token in alignment.source_tokens]
-    rows = [_label(token) for token in alignment.target_tokens]
+    columns = list(map(_label, list_of_texts("source_tokens", alignment.source_tokens)))
+    rows = list(map(_label, list_of_texts("target_tokens", alignment.target_tokens)))
     scores = np.asarray(alignment.scores, dtype="float32")
     if scores.shape != (len(rows), len(columns)):
         raise ValueError(

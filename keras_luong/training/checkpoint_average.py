@@ -1,17 +1,14 @@
 """The mean of the weights of several checkpoints."""
 
-import os
-from pathlib import Path
-
 import keras
 import numpy as np
 
+from keras_luong.counts import count_of
+from keras_luong.paths import PathLike, path_of
 from keras_luong.training.checkpoint_files import complete_checkpoints, stored_state
 
 
-def average_checkpoints(
-    model: keras.Model, directory: str | os.PathLike[str], count: int = 5
-) -> None:
+def average_checkpoints(model: keras.Model, directory: PathLike, count: int = 5) -> None:
     """Puts the mean of the newest checkpoints' weights into a model.
 
     Weights that are no floats, the states of random generators and those of the optimizer become
@@ -44,9 +41,8 @@ def average_checkpoints(
     Reference:
         [Vaswani et al. 2017](https://arxiv.org/abs/1706.03762), section 6.1.
     """
-    if count < 1:
-        raise ValueError(f"`count` must be at least 1. Received: count={count}")
-    folders = complete_checkpoints(Path(directory))[-count:]
+    count = count_of("count", count)
+    folders = complete_checkpoints(path_of(directory))[-count:]
     if len(folders) < count:
         raise ValueError(
             f"There must be at least {count} checkpoints in {str(directory)!r}: train with "

@@ -1,8 +1,8 @@
 """The state of a training in a folder: written whole, found again, checked and read."""
 
+import contextlib
 import itertools
 import json
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,19 +12,30 @@ import numpy as np
 from keras import ops
 
 from keras_luong.folders import whole_folder
+from keras_luong.paths import RemotePath, local_copy, remove_tree
 from keras_luong.training.replicas import strategy_scope
 
 _STATE_FILE = "state.npz"
 _NOTE_FILE = "position.json"
 _PREFIX = "checkpoint-"
 
+AnyPath = Path | RemotePath
 
-def complete_checkpoints(directory: Path) -> list[Path]:
+
+def complete_checkpoints(directory: AnyPath) -> list[AnyPath]:
     """The checkpoints in a directory, the newest last."""
+    return [folder for folder in _checkpoints(directory) if _is_complete(folder)]
+
+
+def _checkpoints(directory: AnyPath) -> list[AnyPath]:
     return sorted(directory.glob(f"{_PREFIX}*-step-*"), key=_number)
 
 
-def write_checkpoint(directory: Path, model: keras.Model, note: dict[str, Any]) -> None:
+def _is_complete(folder: AnyPath) -> bool:
+    return (folder / _NOTE_FILE).exists()  # the last that is written, the first that is removed
+
+
+def write_checkpoint(directory: AnyPath, model: keras.Model, note: dict[str, Any]) -> None:
     """Writes the state beside the older checkpoints, under another name until it is complete.
 
     Args:
@@ -36,23 +47,27 @@ def write_checkpoint(directory: Path, model: keras.Model, note: dict[str, Any]) 
     values = [_numpy(variable.value) for variable in _variables(model)]
     note = {**note, "state": _describe(model)}
     text = json.dumps(note, indent=1, default=_ArraysApart(values))
-    older = complete_checkpoints(directory)
+    older = _checkpoints(directory)
     # The number, not the step, says which is newest: a training begun anew in this directory
     # starts at step 0 again.
     number = _number(older[-1]) + 1 if older else 1
-    with whole_folder(directory / f"{_PREFIX}{number:06d}-step-{note['step']}") as folder:
+    with whole_folder(
+        directory / f"{_PREFIX}{number:06d}-step-{note['step']}", last=_NOTE_FILE
+    ) as folder:
         np.savez(folder / _STATE_FILE, *values)
         (folder / _NOTE_FILE).write_text(text, encoding="utf-8")
 
 
-def read_note(folder: Path) -> dict[str, Any]:
+def read_note(folder: AnyPath) -> dict[str, Any]:
     """The note of a checkpoint."""
     text = (folder / _NOTE_FILE).read_text(encoding="utf-8")
-    with np.load(folder / _STATE_FILE) as state:
+    with _state(folder) as state:
         return json.loads(text, object_hook=_ArraysApart.reader(state))
 
 
-def stored_state(folder: Path, model: keras.Model) -> Iterator[tuple[keras.Variable, np.ndarray]]:
+def stored_state(
+    folder: AnyPath, model: keras.Model
+) -> Iterator[tuple[keras.Variable, np.ndarray]]:
     """Every variable of a training, with the value that a checkpoint has for it.
 
     Raises:
@@ -60,25 +75,36 @@ def stored_state(folder: Path, model: keras.Model) -> Iterator[tuple[keras.Varia
     """
     variables = _variables(model)
     _check_same(folder, read_note(folder)["state"], _describe(model))
-    with np.load(folder / _STATE_FILE) as state:
+    with _state(folder) as state:
         for index, variable in enumerate(variables):
             yield variable, state[f"arr_{index}"]
 
 
-def sweep(directory: Path, keep: int) -> None:
+@contextlib.contextmanager
+def _state(folder: AnyPath) -> Iterator[Any]:
+    """The arrays of a checkpoint."""
+    with local_copy(folder / _STATE_FILE) as file, np.load(file) as state:
+        yield state
+
+
+def sweep(directory: AnyPath, keep: int) -> None:
     """Removes older checkpoints, and what a process that died left half written."""
-    for folder in complete_checkpoints(directory)[:-keep]:
-        _discard(folder)
+    kept = complete_checkpoints(directory)[-keep:]
+    for folder in _checkpoints(directory):
+        if folder not in kept:
+            _discard(folder)
     for leftover in directory.glob(f".{_PREFIX}*.unfinished"):
-        shutil.rmtree(leftover)
+        remove_tree(leftover)
 
 
-def _discard(folder: Path) -> None:
+def _discard(folder: AnyPath) -> None:
     """Removes a checkpoint; one that is half gone does not look like one."""
-    shutil.rmtree(folder.rename(folder.with_name(f".{folder.name}.unfinished")))
+    if _is_complete(folder):
+        (folder / _NOTE_FILE).unlink()
+    remove_tree(folder)
 
 
-def _number(folder: Path) -> int:
+def _number(folder: AnyPath) -> int:
     return int(folder.name.removeprefix(_PREFIX).split("-")[0])
 
 
@@ -113,7 +139,7 @@ def _describe(model: keras.Model) -> list[str]:
     ]
 
 
-def _check_same(folder: Path, saved: list[str], present: list[str]) -> None:
+def _check_same(folder: AnyPath, saved: list[str], present: list[str]) -> None:
     for there, here in itertools.zip_longest(saved, present, fillvalue="nothing"):
         if there != here:
             raise ValueError(

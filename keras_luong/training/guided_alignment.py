@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 
 from keras_luong.functional import alignment_crossentropy
+from keras_luong.iterables import list_of_texts
 from keras_luong.training.alignment_errors import words_of
 from keras_luong.training.replicas import sum_over_replicas
 
@@ -112,6 +113,8 @@ def subword_alignments(
      [0. 1. 0.]
      [0. 0. 0.]]
     """
+    source_tokens = list_of_texts("source_tokens", source_tokens)
+    target_tokens = list_of_texts("target_tokens", target_tokens)
     source, target = words_of(source_tokens), words_of(target_tokens)
     alignments = np.zeros((len(target_tokens), len(source_tokens)), "float32")
     for source_word, target_word in links:

@@ -1,11 +1,12 @@
 """What a training was run with, and what it came to, in TensorBoard's table of runs."""
 
-import os
 from collections.abc import Mapping
-from pathlib import Path
+from numbers import Integral, Real
 from typing import Any
 
 import keras
+
+from keras_luong.paths import PathLike, path_of
 
 Value = str | bool | int | float
 
@@ -27,6 +28,7 @@ class HyperParameters(keras.callbacks.Callback):
 
     Example:
 
+    >>> import os
     >>> import tempfile
     >>> import numpy as np
     >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
@@ -38,16 +40,10 @@ class HyperParameters(keras.callbacks.Callback):
     ['hyper_parameters']
     """
 
-    def __init__(self, log_dir: str | os.PathLike[str], values: Mapping[str, Value]) -> None:
+    def __init__(self, log_dir: PathLike, values: Mapping[str, Value]) -> None:
         super().__init__()
-        for name, value in values.items():
-            if not isinstance(value, str | bool | int | float):
-                raise TypeError(
-                    "`values` must be strings, booleans and numbers. Received: "
-                    f"{name}={value!r} of type {type(value).__name__}"
-                )
-        self.log_dir = Path(log_dir)
-        self.values = dict(values)
+        self.log_dir = path_of(log_dir)
+        self.values = {name: _plain(name, value) for name, value in values.items()}
         self._epoch = 0
         self._results: dict[str, Any] = {}
         self._writer: Any = None
@@ -77,3 +73,15 @@ class HyperParameters(keras.callbacks.Callback):
             for name, value in self._results.items():
                 tf.summary.scalar(f"final/{name}", value, step=self._epoch)
         self._writer.close()
+
+
+def _plain(name: str, value: Any) -> Value:
+    """A value as TensorBoard takes it, which knows no numbers of NumPy."""
+    if isinstance(value, str | bool):
+        return value
+    if not isinstance(value, Real):
+        raise TypeError(
+            "`values` must be strings, booleans and numbers. Received: "
+            f"{name}={value!r} of type {type(value).__name__}"
+        )
+    return int(value) if isinstance(value, Integral) else float(value)

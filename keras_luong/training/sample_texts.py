@@ -1,11 +1,12 @@
 """Translations in TensorBoard, to be read."""
 
-import os
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import keras
+
+from keras_luong.iterables import list_of_pairs, list_of_texts
+from keras_luong.paths import PathLike, path_of
 
 
 class SampleTexts(keras.callbacks.Callback):
@@ -22,6 +23,7 @@ class SampleTexts(keras.callbacks.Callback):
 
     Example:
 
+    >>> import os
     >>> import tempfile
     >>> import numpy as np
     >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
@@ -35,14 +37,14 @@ class SampleTexts(keras.callbacks.Callback):
 
     def __init__(
         self,
-        log_dir: str | os.PathLike[str],
-        translate: Callable[[list[str]], Sequence[str]],
-        pairs: Sequence[tuple[str, str]],
+        log_dir: PathLike,
+        translate: Callable[[list[str]], Iterable[str]],
+        pairs: Iterable[tuple[str, str]],
     ) -> None:
         super().__init__()
-        self.log_dir = Path(log_dir)
+        self.log_dir = path_of(log_dir)
         self.translate = translate
-        self.pairs = list(pairs)
+        self.pairs = list_of_pairs("pairs", pairs)
         self._writer: Any = None
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -52,6 +54,7 @@ class SampleTexts(keras.callbacks.Callback):
         if self._writer is None:
             self._writer = tf.summary.create_file_writer(str(self.log_dir / "texts"))
         translations = self.translate([source for source, _ in self.pairs])
+        translations = list_of_texts("translations", translations)
         rows = [(*pair, text) for pair, text in zip(self.pairs, translations, strict=True)]
         with self._writer.as_default(step=epoch):
             tf.summary.text("translations", table(("source", "reference", "translation"), rows))

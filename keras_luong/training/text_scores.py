@@ -7,6 +7,9 @@ from typing import Any
 
 import keras
 
+from keras_luong.counts import count_of
+from keras_luong.iterables import list_of_pairs, list_of_texts
+
 # Of sacrebleu's classes, by our names.
 _SACREBLEU = {"bleu": "BLEU", "chrf": "CHRF"}
 _SCORES = (*_SACREBLEU, "exact_match")
@@ -45,11 +48,10 @@ def score_texts(
     >>> score_texts(["a dog", "one"], ["a dog", "two"], ["exact_match"])
     {'exact_match': 0.5}
     """
-    scores = list(scores)
-    check_scores(scores, tokenize)
-    hypotheses, references = list(hypotheses), list(references)
-    _warn_of_texts_without_spaces(references, scores, tokenize)
-    return _scored(hypotheses, references, scores, tokenize)
+    names = check_scores(scores, tokenize)
+    found, wanted = list_of_texts("hypotheses", hypotheses), list_of_texts("references", references)
+    _warn_of_texts_without_spaces(wanted, names, tokenize)
+    return _scored(found, wanted, names, tokenize)
 
 
 def score_signatures(scores: Iterable[str], *, tokenize: str | None = None) -> dict[str, str]:
@@ -63,16 +65,16 @@ def score_signatures(scores: Iterable[str], *, tokenize: str | None = None) -> d
         ImportError: As `score_texts`.
         ValueError: As `score_texts`.
     """
-    scores = list(scores)
-    check_scores(scores, tokenize)
-    metrics = {name: _metric(name, tokenize) for name in scores if name in _SACREBLEU}
+    names = check_scores(scores, tokenize)
+    metrics = {name: _metric(name, tokenize) for name in names if name in _SACREBLEU}
     for metric in metrics.values():
         metric.corpus_score(["a"], [["a"]])  # it has no signature before it has seen references
     return {name: str(metric.get_signature()) for name, metric in metrics.items()}
 
 
-def check_scores(scores: Sequence[str], tokenize: str | None = None) -> None:
-    """Raises what `score_texts` would raise for these arguments: rather than after an epoch."""
+def check_scores(scores: Iterable[str], tokenize: str | None = None) -> list[str]:
+    """Raises what `score_texts` would, rather than after an epoch; returns the names."""
+    scores = list_of_texts("scores", scores)
     unknown = [name for name in scores if name not in _SCORES]
     if unknown or not scores:
         raise ValueError(f"`scores` must be of {sorted(_SCORES)}. Received: {scores!r}")
@@ -83,6 +85,7 @@ def check_scores(scores: Sequence[str], tokenize: str | None = None) -> None:
     for name in scores:
         if name in _SACREBLEU:
             _metric(name, tokenize)
+    return scores
 
 
 def _scored(
@@ -196,19 +199,17 @@ class TextScores(keras.callbacks.Callback):
         tokenize: str | None = None,
     ) -> None:
         super().__init__()
-        self.scores = tuple(scores)
+        self.scores = tuple(check_scores(scores, tokenize))
         self.signatures = score_signatures(self.scores, tokenize=tokenize)
-        pairs = list(pairs)
+        pairs = list_of_pairs("pairs", pairs)
         if not pairs:
             raise ValueError("`pairs` must hold at least one pair to score. Received none")
-        if every < 1:
-            raise ValueError(f"`every` must be at least 1, in epochs. Received: {every}")
         self.translate = translate
         self.sources = [source for source, _ in pairs]
         self.references = [reference for _, reference in pairs]
         _warn_of_texts_without_spaces(self.references, self.scores, tokenize)
         self.tokenize = tokenize
-        self.every = every
+        self.every = count_of("every", every)
         self.last_scores: dict[str, float] = {}
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:

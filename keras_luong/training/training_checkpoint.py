@@ -1,14 +1,15 @@
 """Stop a training at any step and go on later as if nothing had happened."""
 
-import os
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 import keras
 
+from keras_luong.counts import count_of
+from keras_luong.paths import PathLike, path_of
 from keras_luong.training.callback_memory import memory_of, remind
 from keras_luong.training.checkpoint_files import (
+    AnyPath,
     complete_checkpoints,
     read_note,
     stored_state,
@@ -70,7 +71,8 @@ class TrainingCheckpoint(keras.callbacks.Callback):
     `directory`, the first one writes there, and all of them begin again when one has died.
 
     Args:
-        directory: Folder for the checkpoints of one training; made when it is missing.
+        directory: Folder for the checkpoints of one training; made when it is missing. It may have
+            a scheme, as in `gs://bucket/checkpoints`.
         steps_per_epoch: Batches an epoch, the same as given to `fit`.
         save_freq: `"epoch"`, or a number of batches. A checkpoint that would fall on the last batch
             of an epoch is written when the epoch, with its validation, is over. The end of the
@@ -110,7 +112,7 @@ class TrainingCheckpoint(keras.callbacks.Callback):
 
     def __init__(
         self,
-        directory: str | os.PathLike[str],
+        directory: PathLike,
         *,
         steps_per_epoch: int,
         save_freq: int | str = "epoch",
@@ -119,21 +121,17 @@ class TrainingCheckpoint(keras.callbacks.Callback):
         settings: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        if steps_per_epoch < 1:
-            raise ValueError(
-                f"`steps_per_epoch` must be at least 1. Received: steps_per_epoch={steps_per_epoch}"
-            )
-        if save_freq != "epoch" and (not isinstance(save_freq, int) or save_freq < 1):
+        if isinstance(save_freq, str) and save_freq != "epoch":
             raise ValueError(
                 '`save_freq` must be "epoch" or a number of batches, at least 1. '
                 f"Received: save_freq={save_freq!r}"
             )
-        if keep < 1:
-            raise ValueError(f"`keep` must be at least 1. Received: keep={keep}")
-        self.directory = Path(directory)
-        self.steps_per_epoch = steps_per_epoch
-        self.save_freq = save_freq
-        self.keep = keep
+        self.directory = path_of(directory)
+        self.steps_per_epoch = count_of("steps_per_epoch", steps_per_epoch)
+        self.save_freq = (
+            save_freq if isinstance(save_freq, str) else count_of("save_freq", save_freq)
+        )
+        self.keep = count_of("keep", keep)
         self.callbacks = tuple(callbacks)
         self.settings = dict(settings or {})
         self._memory: list[dict[str, Any]] = []
@@ -165,7 +163,7 @@ class TrainingCheckpoint(keras.callbacks.Callback):
             self._restored = self._load(folders[-1], model)
         return self._restored
 
-    def _load(self, folder: Path, model: keras.Model) -> Position:
+    def _load(self, folder: AnyPath, model: keras.Model) -> Position:
         note = read_note(folder)
         self._check_settings(folder, note)
         for variable, value in stored_state(folder, model):
@@ -174,7 +172,7 @@ class TrainingCheckpoint(keras.callbacks.Callback):
         epoch, step_in_epoch = divmod(note["step"], self.steps_per_epoch)
         return Position(epoch, step_in_epoch, note["step"], note.get("stopped", False))
 
-    def _check_settings(self, folder: Path, note: dict[str, Any]) -> None:
+    def _check_settings(self, folder: AnyPath, note: dict[str, Any]) -> None:
         # Older checkpoints have the steps alone.
         saved = {**note.get("settings", {}), "steps_per_epoch": note["steps_per_epoch"]}
         given = {**self.settings, "steps_per_epoch": self.steps_per_epoch}

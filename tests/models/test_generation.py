@@ -9,6 +9,7 @@ from keras_luong.ids import END_ID, PADDING_ID
 from keras_luong.models.compiled import CompiledFunctions
 from keras_luong.models.generation import Generation
 from keras_luong.search import BeamSearch, GreedySearch, SamplingSearch, SearchResult
+from tests.labelled import Labelled
 from tests.search.running import BACKEND, compiled, to_numpy
 
 SOURCE_IDS, TARGET_IDS, MAX_LENGTH = 7, 6, 5
@@ -109,6 +110,9 @@ def test_lists_are_arrays():
     check_equal(result, generate(BEAM, **given))
     tensors = {name: ops.convert_to_tensor(one) for name, one in given.items()}
     check_equal(result, generate(BEAM, **tensors))
+    for make in (iter, Labelled):
+        others = {name: make(one.tolist()) for name, one in given.items()}
+        check_equal(result, generate(BEAM, make(SOURCE.tolist()), **others))
 
 
 def test_without_a_seed_numpy_draws_one():

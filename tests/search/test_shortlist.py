@@ -103,7 +103,10 @@ def test_what_is_saved_is_read(tmp_path):
         (lambda: Shortlist([1, 2], [3]), r"aligned must .* rank 2. Received shape \(2,\)"),
         (lambda: Shortlist([[1.5]], [3]), "aligned must be integer.*float64"),
         (lambda: Shortlist([[1]], [-3]), r"at least 0. Received: \[-3\]"),
-        (lambda: Shortlist([[1]], [3], size=0), "size must be at least 1. Received: 0"),
+        (
+            lambda: Shortlist([[1]], [3], size=0),
+            "`size` must be an integer of at least 1. Received: 0",
+        ),
         (lambda: SHORTLIST.of([[4]], 10), "source ids below 4. Received: 4"),
         (lambda: SHORTLIST.of([[1]], 8), "vocabulary's size 8. Received: 8"),
         (lambda: Shortlist.learnt([], 5), "at least one batch"),

@@ -1,9 +1,11 @@
 """The export in TF Serving's own loader, against `Translator.explain`; and what export refuses."""
 
 import importlib.util
+import json
 import os
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 
 import keras
@@ -24,6 +26,7 @@ from keras_luong import (
 )
 from keras_luong.serving import (
     Signature,
+    check_saved_model,
     cpp_loader,
     export_saved_model,
     next_version,
@@ -44,6 +47,7 @@ from tests.serving.numbers import (
 )
 
 ROOT = Path(__file__).resolve().parents[2]
+SCORES = {"BLEU": np.float32(38.5), "pairs": np.int64(9)}
 SEARCH = BeamSearch(4, length_penalty="gnmt", alpha=0.5)
 
 
@@ -315,6 +319,22 @@ def test_a_model_that_only_xla_can_run(tokenizer, tmp_path):
     with pytest.raises(ValueError, match="(?s)cannot be served.*XlaDynamicUpdateSlice"):
         translator.export(tmp_path / "numbers" / "1")
     assert files(tmp_path) == {}
+
+
+def test_an_export_where_a_scheme_leads(tmp_path):
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, use_bias=False)])
+    model.set_weights([np.array([[1.0], [2.0]])])
+    spec = {"x": tf.TensorSpec((None,), tf.float32)}
+    signature = Signature(lambda x: {"y": model(tf.stack([x, x], 1))[:, 0]}, spec, {"x": [0.5]})
+    folder = f"ram://{uuid.uuid4().hex}/models/dense"
+    assert str(next_version(folder)) == f"{folder}/1"
+    export_saved_model(f"{folder}/1", model, {"serving_default": signature}, scores=SCORES)
+    assert str(next_version(folder)) == f"{folder}/2"
+    loaded = tf.saved_model.load(f"{folder}/1").signatures["serving_default"]
+    np.testing.assert_allclose(loaded(x=tf.constant([1.0, 2.0]))["y"], [3.0, 6.0])
+    assert check_saved_model(f"{folder}/1", runs=False).problems == []
+    with tf.io.gfile.GFile(f"{folder}/1/assets.extra/model_card.json") as file:
+        assert json.loads(file.read())["scores"] == {"BLEU": 38.5, "pairs": 9}
 
 
 def test_a_function_whose_outputs_cannot_be_served(trained, tmp_path):

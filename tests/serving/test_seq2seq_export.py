@@ -156,7 +156,7 @@ def test_an_encoder_of_ones_own(tmp_path):
     "arguments, message",
     [
         ({"search": "sampling"}, "search must give the same translation every time"),
-        ({"max_length": 0}, "max_length must be at least 1. Received: 0"),
+        ({"max_length": 0}, "`max_length` must be an integer of at least 1. Received: 0"),
         ({"source_vocabulary_size": 2}, "greater than 3. Received: 2"),
     ],
 )

@@ -1,9 +1,11 @@
 """Beginnings and phrases as ids."""
 
+import numpy as np
 import pytest
 
 from keras_luong import SubwordTokenizer
 from keras_luong.serving.target_texts import constraint_ids, prefix_ids
+from tests.labelled import Labelled
 
 TEXTS = ["der Hund läuft", "die Hunde laufen", "ein Hund und eine Katze", "Katzen laufen"]
 
@@ -50,15 +52,25 @@ def test_phrases_are_padded_with_what_asks_for_nothing(tokenizer):
     assert all(row == sorted(row, key=lambda one: one < 0) for row in ids[0].tolist())
 
 
+def test_what_is_asked_for_may_be_any_iterable(tokenizer):
+    prefixes, constraints = ["der Hund", ""], [["Katze", "der Hund"], ["laufen"]]
+    ids = prefix_ids(tokenizer, prefixes, 2, 20)
+    phrases = constraint_ids(tokenizer, constraints, 2, 20)
+    for make in (iter, Labelled):
+        np.testing.assert_array_equal(prefix_ids(tokenizer, make(prefixes), 2, 20), ids)
+        given = make([make(one) for one in constraints])
+        np.testing.assert_array_equal(constraint_ids(tokenizer, given, 2, 20), phrases)
+
+
 def test_nothing_asked_for_is_nothing(tokenizer):
     assert prefix_ids(tokenizer, ["", " "], 2, 20) is None
     assert constraint_ids(tokenizer, [[], []], 2, 20) is None
 
 
 @pytest.mark.parametrize("wrong, error, message", [
-    ("der", TypeError, "prefixes must be a list with one entry a text. Received: 'der'"),
-    (["der"], ValueError, "prefixes must have one entry a text, 2 in all. Received: 1"),
-    (["der", None], TypeError, "prefix must be a string. Received for text 1: None"),
+    ("der", TypeError, "`prefixes` must be a list of strings. Received one: 'der'"),
+    (["der"], ValueError, "`prefixes` must have one entry per text, 2 in all. Received: 1"),
+    (["der", None], TypeError, "`prefixes` must be strings. Received at 1: None"),
     (["der", "ein 犬"], ValueError, "target vocabulary has. Received for text 1: 'ein 犬'.*⁇"),
     (["der Hund", ""], ValueError, "at most max_length=1 subwords. Received for text 0: 'der"),
 ])  # fmt: skip
@@ -68,10 +80,10 @@ def test_prefixes_that_cannot_be(tokenizer, wrong, error, message):
 
 
 @pytest.mark.parametrize("wrong, error, message", [
-    ([["der"]], ValueError, "constraints must have one entry a text, 2 in all. Received: 1"),
-    (["der", ["die"]], TypeError, r"such as \[\['Hund', 'Wiese'\]\]. Received at 0: 'der'"),
-    ([["der"], None], TypeError, "a list of phrases for each text.*Received at 1: None"),
-    ([[], ["die", 3]], TypeError, "constraint must be a string. Received for text 1: 3"),
+    ([["der"]], ValueError, "`constraints` must have one entry per text, 2 in all. Received: 1"),
+    (["der", ["die"]], TypeError, r"`constraints\[0\]` must be a list of strings. .*'der'"),
+    ([["der"], None], TypeError, r"`constraints\[1\]` must be a list of strings.*None"),
+    ([[], ["die", 3]], TypeError, r"`constraints\[1\]` must be strings. Received at 1: 3"),
     ([["der", " "], []], ValueError, "must hold a subword. Received for text 0: ' '"),
     ([[], ["犬"]], ValueError, "target vocabulary has. Received for text 1: '犬'"),
     ([[], ["der Hund"]], ValueError, "at most max_length=1 subwords. Received for text 1"),

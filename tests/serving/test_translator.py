@@ -3,6 +3,7 @@ import json
 import logging
 import os
 import signal
+import uuid
 from pathlib import Path
 
 import keras
@@ -23,6 +24,7 @@ from keras_luong import (
 from keras_luong.ids import END_ID, UNKNOWN_ID
 from keras_luong.text import encode_files, encode_pairs
 from keras_luong.training import TextScores, TokenAccuracy
+from tests.labelled import Labelled
 
 PAIRS = [
     ("one", "eins"),
@@ -112,7 +114,7 @@ def test_the_size_of_a_batch_changes_nothing(fixed, batch_size):
 
 def test_a_batch_of_no_rows_or_fewer_is_refused(fixed):
     for batch_size in (0, -1):
-        with pytest.raises(ValueError, match=f"batch_size must be .* Received: {batch_size}"):
+        with pytest.raises(ValueError, match=f"`batch_size` must be .* Received: {batch_size}"):
             fixed.translate(["one"], batch_size=batch_size)
 
 
@@ -173,6 +175,14 @@ def test_alignments_are_those_of_the_explanation(fixed):
         assert alignment.source_tokens == one.source_tokens
         assert alignment.target_tokens == one.target_tokens
         np.testing.assert_array_equal(alignment.scores, one.attention_scores)
+
+
+def test_texts_may_be_any_iterable(fixed):
+    plain = fixed.translate(MIXED)
+    for make in (iter, Labelled, np.array, tf.constant):
+        assert fixed.translate(make(MIXED)) == plain
+    scored = fixed.score(iter(MIXED), Labelled(plain))
+    assert [one.log_prob for one in scored] == [one.log_prob for one in fixed.score(MIXED, plain)]
 
 
 @pytest.mark.parametrize("text", ["one two", b"one two"])
@@ -335,15 +345,15 @@ def test_phrases_appear_where_they_are_asked_for(fixed):
 
 
 @pytest.mark.parametrize("options, error, message", [
-    ({"prefixes": "eins"}, TypeError, "prefixes must be a list"),
-    ({"prefixes": ["eins"]}, ValueError, "prefixes must have one entry a text, 8 in all"),
+    ({"prefixes": "eins"}, TypeError, "`prefixes` must be a list"),
+    ({"prefixes": ["eins"]}, ValueError, "`prefixes` must have one entry per text, 8 in all"),
     ({"prefixes": ["eins " * 7] + [""] * 7}, ValueError, "at most max_length=6 subwords"),
     ({"prefixes": ["犬"] + [""] * 7}, ValueError, "target vocabulary has"),
     ({"constraints": [["eins"]] * 8}, ValueError, "takes prefix. Received: constraints"),
     ({"seed": 3}, ValueError, "GreedySearch takes prefix. Received: seed"),
     ({"search": "sampling", "seed": 0.5}, ValueError, "must be an integer, or 8, .*0.5"),
     ({"search": "sampling", "seed": [1, 2]}, ValueError, "or 8, one a text. Received: .1, 2."),
-    ({"search": "beam", "constraints": ["eins"] * 8}, TypeError, "list of phrases for each text"),
+    ({"search": "beam", "constraints": ["eins"] * 8}, TypeError, r"`constraints\[0\]` must be a"),
     ({"search": BeamSearch(2, banned_ids=tuple(range(4, VOCABULARY))), "prefixes": ["eins"] * 8},
      ValueError, "prefix and banned_ids contradict"),
     ({"search": BeamSearch(2, min_length=MAX_LENGTH + 2)}, ValueError, "min_length=8"),
@@ -363,7 +373,8 @@ def test_samples_follow_their_seed(fixed):
 
     assert drawn(seed=1) == drawn(seed=1) != drawn(seed=2)
     # The place of a text is added to a number.
-    assert drawn(seed=1) == drawn(seed=list(range(1, 9)))
+    for seeds in (list(range(1, 9)), iter(range(1, 9)), Labelled(range(1, 9))):
+        assert drawn(seed=1) == drawn(seed=seeds)
     keras.utils.set_random_seed(4)
     first, second = drawn(), drawn()
     keras.utils.set_random_seed(4)
@@ -429,9 +440,9 @@ def test_what_cannot_be_scored(fixed):
     assert fixed.score([], []) == []
     with pytest.raises(ValueError, match="Received: 2 texts and 1 translations"):
         fixed.score(["one", "two"], ["eins"])
-    with pytest.raises(TypeError, match="translations must be strings. Received at 0: 3"):
+    with pytest.raises(TypeError, match="`translations` must be strings. Received at 0: 3"):
         fixed.score(["one"], [3])
-    with pytest.raises(ValueError, match="batch_size must be at least 1"):
+    with pytest.raises(ValueError, match="`batch_size` must be an integer of at least 1"):
         fixed.score(["one"], ["eins"], batch_size=0)
 
 
@@ -474,10 +485,17 @@ def test_a_model_and_tokenizers_that_do_not_fit(tokenizer):
         Translator(model, tokenizer, other)
     with pytest.raises(ValueError, match="embeds 10 source ids, and the source tokenizer has 17"):
         Translator(luong_seq2seq(10, VOCABULARY, units=4), tokenizer, tokenizer)
-    with pytest.raises(ValueError, match="max_length must be at least 1. Received: 0"):
+    with pytest.raises(
+        ValueError, match="`max_length` must be an integer of at least 1. Received: 0"
+    ):
         Translator(model, tokenizer, tokenizer, max_length=0)
     with pytest.raises(ValueError, match="model must be a Seq2Seq. Received: <Sequential"):
         Translator(keras.Sequential(name="s"), tokenizer, tokenizer)
+    for wrong in ("a", None, b"model"):
+        with pytest.raises(TypeError, match="`source_tokenizer` must be a `SubwordTokenizer`, or"):
+            Translator(model, wrong, tokenizer)
+        with pytest.raises(TypeError, match="`target_tokenizer` .*, without vocabulary_size, "):
+            encode_pairs(PAIRS, tokenizer, wrong)
     # Rows of the embedding that no text reaches do no harm.
     assert Translator(model, other, tokenizer).translate([""]) == [""]
 
@@ -764,6 +782,28 @@ def test_a_model_that_is_not_compiled_gets_the_defaults(tokenizer, fit_of):
     assert (arguments["steps_per_epoch"], arguments["epochs"]) == (3, 4)
 
 
+def test_what_is_read_in_every_epoch_may_come_from_a_generator(tokenizer, tmp_path):
+    plain, of_table = eager(make(tokenizer)), eager(make(tokenizer))
+    options = {"epochs": 2, "batch_size": np.int64(3), "buckets": np.int32(1), "verbose": 0}
+    plain.fit(PAIRS, PAIRS[:2], **options)
+    of_table.fit(
+        np.array(PAIRS),
+        iter(PAIRS[:2]),
+        seed=np.int64(0),
+        log_dir=tmp_path,
+        alignment_texts=(source for source, _ in PAIRS[:1]),
+        sample_pairs=Labelled(PAIRS[:2]),
+        **options,
+    )
+    assert_equal(values(of_table.model.weights), values(plain.model.weights))
+    assert of_table.training_data == plain.training_data
+    for name, tag in (("alignments", "alignment_0"), ("texts", "translations")):
+        (file,) = (tmp_path / name).iterdir()
+        events = tf.compat.v1.train.summary_iterator(str(file))
+        tags = [value.tag for event in events for value in event.summary.value]
+        assert len([one for one in tags if one.startswith(tag)]) == 2
+
+
 def test_what_the_user_compiled_stays(tokenizer, fit_of):
     translator = eager(make(tokenizer))
     optimizer, loss = translator.model.optimizer, translator.model.loss
@@ -812,7 +852,7 @@ def test_nothing_to_learn_from(tokenizer, tmp_path, pairs):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("pair", [("one",), "one", ("one", None), ["one", "eins"]])
+@pytest.mark.parametrize("pair", [("one",), "one", ("one", None), ["one", "eins", "x"]])
 def test_what_is_no_pair(tokenizer, pair):
     with pytest.raises(TypeError, match="must be a tuple of two str"):
         eager(make(tokenizer)).fit([PAIRS[0], pair])
@@ -858,6 +898,79 @@ def test_an_untrained_translator_with_two_tokenizers(tmp_path):
         target.model,
     )
     assert_same(loaded.explain(["one"]), translator.explain(["one"]), 1e-6)
+
+
+def test_numbers_of_numpy_are_kept_as_pythons_own(fixed, tokenizer, tmp_path):
+    translator = Translator(fixed.model, tokenizer, tokenizer, max_length=np.int64(MAX_LENGTH))
+    assert type(translator.max_length) is int
+    assert translator.translate(MIXED, batch_size=np.int64(3)) == fixed.translate(MIXED)
+    learnt = translator.shortlist(PAIRS, per_word=np.int64(3), size=np.int64(8))
+    assert type(learnt.size) is int and learnt.aligned.shape == (VOCABULARY, 3)
+    translator.save(tmp_path / "saved")
+    assert Translator.load(tmp_path / "saved").max_length == MAX_LENGTH
+    for wrong in (6.0, True, "6"):
+        with pytest.raises(ValueError, match="`max_length` must be an integer of at least 1"):
+            Translator(fixed.model, tokenizer, tokenizer, max_length=wrong)
+
+
+def test_a_translator_comes_back_from_where_a_scheme_leads(fixed):
+    path = f"ram://{uuid.uuid4().hex}/models/en_de"
+    fixed.save(path)
+    assert_same(Translator.load(path).explain(MIXED), fixed.explain(MIXED), 1e-6)
+    with pytest.raises(FileExistsError, match="en_de' exists"):
+        fixed.save(path)
+    tf.io.gfile.remove(f"{path}/translator.json")
+    with pytest.raises(FileNotFoundError, match=r"\['translator.json'\] not found"):
+        Translator.load(path)
+
+
+def test_a_path_that_cannot_be_raises_before_any_work(fixed, tokenizer, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    translator, epochs = eager(make(tokenizer)), []
+    counting = keras.callbacks.LambdaCallback(on_epoch_begin=lambda *_: epochs.append(1))
+    for option in ("log_dir", "checkpoint_dir"):
+        with pytest.raises(ValueError, match="no file system for nothing://"):
+            translator.fit(PAIRS, callbacks=[counting], **{option: "nothing://b/x"})
+    for use in (fixed.save, fixed.export, Translator.load):
+        with pytest.raises(ValueError, match="no file system for nothing://"):
+            use("nothing://b/1")
+    assert not epochs and list(tmp_path.iterdir()) == []
+
+
+def test_a_training_goes_on_where_a_scheme_leads(tokenizer):
+    root = f"ram://{uuid.uuid4().hex}"
+    options = {"batch_size": 3, "buckets": 1, "verbose": 0, "checkpoint_dir": f"{root}/c"}
+    eager(make(tokenizer)).fit(PAIRS, epochs=1, log_dir=f"{root}/logs", **options)
+    resumed, whole = eager(make(tokenizer, seed=5)), eager(make(tokenizer))
+    history = resumed.fit(PAIRS, epochs=2, **options)
+    assert history.epoch == [1]
+    whole.fit(PAIRS, epochs=2, batch_size=3, buckets=1, verbose=0)
+    assert_equal(values(resumed.model.weights), values(whole.model.weights))
+    assert len(tf.io.gfile.listdir(f"{root}/c")) == 1  # the older one is swept
+    assert set(tf.io.gfile.listdir(f"{root}/logs")) == {"train", "hyper_parameters"}
+
+
+def test_to_translate_needs_nothing_of_the_training(fixed, tokenizer, tmp_path):
+    @keras.saving.register_keras_serializable("of_the_user")
+    class Schedule(keras.optimizers.schedules.LearningRateSchedule):
+        def __call__(self, step):
+            return 0.1
+
+        def get_config(self):
+            return {}
+
+    translator = make(tokenizer, seed=7, spread=4.0)
+    translator.model.compile(keras.optimizers.SGD(Schedule()), loss=MaskedCrossentropy())
+    translator.save(tmp_path / "saved")
+    keras.saving.get_custom_objects().pop("of_the_user>Schedule")
+    with pytest.raises((TypeError, ValueError), match="Schedule"):
+        Translator.load(tmp_path / "saved")
+    loaded = Translator.load(tmp_path / "saved", compile=False)
+    assert loaded.translate(MIXED) == fixed.translate(MIXED)
+    with pytest.raises(ValueError, match="loaded with `compile=False`, without its loss and opt"):
+        loaded.fit(PAIRS)
+    loaded.model.compile("sgd", loss=MaskedCrossentropy(), run_eagerly=True)
+    assert loaded.fit(PAIRS, epochs=1, verbose=0).epoch == [0]
 
 
 def contents(folder):

@@ -3,6 +3,7 @@ import hashlib
 import os
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 
 import numpy as np
@@ -131,6 +132,23 @@ def test_of_two_processes_the_first_to_be_done_writes(tokenizer, paths, tmp_path
 def test_a_file_where_the_folder_should_stand_is_named(tokenizer, paths):
     with pytest.raises(FileExistsError, match="a.de"):
         encode_files(*paths, tokenizer, tokenizer, paths[1] / "ids")
+
+
+def test_files_and_ids_may_stand_where_a_scheme_leads(tokenizer, paths, tmp_path):
+    root = f"ram://{uuid.uuid4().hex}"
+    remote = [f"{root}/{path.name}" for path in paths]
+    for path, name in zip(paths, remote, strict=True):
+        with tf.io.gfile.GFile(name, "wb") as file:
+            file.write(path.read_bytes())
+    here = encode_files(*paths, tokenizer, tokenizer, tmp_path / "ids", max_length=np.int64(9))
+    for _ in range(2):  # written, and read
+        there = encode_files(*remote, tokenizer, tokenizer, f"{root}/ids", max_length=9)
+        assert rows(there.source) == rows(here.source) and there.files == here.files
+    with pytest.raises(ValueError, match="no file system for nothing://"):
+        encode_files(*paths, tokenizer, tokenizer, "nothing://b/ids")
+    tf.io.gfile.remove(f"{root}/ids/facts.json")
+    with pytest.raises(ValueError, match="were made of something else"):
+        encode_files(*remote, tokenizer, tokenizer, f"{root}/ids", max_length=9)
 
 
 def test_nothing_is_left_of_what_fails(tokenizer, paths, tmp_path):

@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_luong.text import EncodedPairs, SubwordTokenizer, encode_pairs, pairs, read_pairs
+from keras_luong.text import (
+    EncodedPairs,
+    PairFilter,
+    SubwordTokenizer,
+    encode_pairs,
+    pairs,
+    read_pairs,
+)
+from tests.labelled import Labelled
 
 
 def write(path, data):
@@ -158,11 +166,21 @@ def test_nothing_left(letters, given, message):
 
 
 @pytest.mark.parametrize(
-    "wrong", ["ab", ("a",), ("a", "b", "c"), ("a", b"b"), ("a", None), ["a", "b"], None]
+    "wrong", ["ab", ("a",), ("a", "b", "c"), ("a", b"b"), ("a", None), {"a", "b"}, None]
 )
 def test_what_is_no_pair(letters, wrong):
     with pytest.raises(TypeError, match="tuple of two str.* at 1"):
         encode_pairs([("a", "b"), wrong], letters, letters)
+
+
+@pytest.mark.parametrize("make", [iter, Labelled, np.array])
+def test_pairs_may_be_any_iterable(letters, make):
+    given = [("ab", "a"), ("b", "ba"), ("aab", "b")]
+    plain = encode_pairs(given, letters, letters)
+    found = encode_pairs(make(given), letters, letters, max_length=np.int64(9))
+    assert found.source.to_list() == plain.source.to_list()
+    assert found.target.to_list() == plain.target.to_list()
+    assert list(PairFilter(np.int64(9), np.float32(3))(make(given))) == given
 
 
 def test_text_that_has_no_utf8(letters):

@@ -5,6 +5,8 @@ import os
 import random
 import subprocess
 import sys
+import uuid
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from sentencepiece import sentencepiece_model_pb2
 
 from keras_luong.ids import END_ID, PADDING_ID, START_ID, UNKNOWN_ID
 from keras_luong.text import SubwordTokenizer, subword_tokenizer
+from tests.labelled import Labelled
 
 GERMAN = [
     "Ein Hund läuft über die Straße.",
@@ -346,7 +349,7 @@ def test_no_text_to_train_on(texts, count):
         ({"model_type": "char", "byte_fallback": True}, "`byte_fallback` must be False"),
         ({"byte_fallback": True, "vocabulary_size": 200}, "at least 301.*Received: 200"),
         ({"normalization": "nfd"}, "nmt_nfkc.*identity.*Received: 'nfd'"),
-        ({"vocabulary_size": 4}, "greater than 4.*Received: 4"),
+        ({"vocabulary_size": 4}, "integer of at least 5. Received: 4"),
         ({"vocabulary_size": 80.0}, "integer.*Received: 80.0"),
         ({"character_coverage": 0.5}, "from 0.98 to 1.*Received: 0.5"),
         ({"character_coverage": 1.5}, "from 0.98 to 1.*Received: 1.5"),
@@ -380,6 +383,32 @@ def test_save_and_load(german, tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["de.model"]
 
 
+def test_save_and_load_where_a_scheme_leads(german, english):
+    path = f"ram://{uuid.uuid4().hex}/tokenizers/de.model"
+    german.save(path)
+    assert SubwordTokenizer.load(path).model == german.model
+    with pytest.raises(FileExistsError, match=r"de\.model.*overwrite=True"):
+        english.save(path)
+    english.save(path, overwrite=True)
+    assert SubwordTokenizer.load(path).model == english.model
+
+
+def test_texts_and_ids_may_be_any_iterable(german):
+    ids = german.tokenize(GERMAN).to_list()
+    for texts in (iter(GERMAN), Labelled(GERMAN), np.array(GERMAN)):
+        assert german.tokenize(texts).to_list() == ids
+    rows = [row[:2] for row in ids]
+    texts = german.detokenize(rows).numpy().tolist()
+    for given in (iter(rows), Labelled(rows), np.array(rows)):
+        assert german.detokenize(given).numpy().tolist() == texts
+    drawn = german.sample(GERMAN, 0.2, 3)
+    assert german.sample(iter(GERMAN), np.float32(0.2), np.int64(3)) == drawn
+    again = SubwordTokenizer.train(Labelled(GERMAN), np.int64(german.vocabulary_size))
+    assert again.model == SubwordTokenizer.train(iter(GERMAN), german.vocabulary_size).model
+    with pytest.raises(TypeError, match="`texts` must be a list of rows. Received one: 'Hund'"):
+        german.tokenize("Hund")
+
+
 def test_save_does_not_overwrite_unless_told(german, english, tmp_path):
     path = tmp_path / "de.model"
     german.save(path)
@@ -397,7 +426,7 @@ def test_a_failed_save_leaves_the_old_file(german, english, tmp_path, monkeypatc
     def full_disk(*args):
         raise OSError("no space left")
 
-    monkeypatch.setattr(subword_tokenizer.os, "replace", full_disk)
+    monkeypatch.setattr(Path, "replace", full_disk)
     with pytest.raises(OSError, match="no space"):
         english.save(path, overwrite=True)
     assert path.read_bytes() == german.model

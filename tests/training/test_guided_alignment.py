@@ -7,6 +7,7 @@ from keras import ops
 
 from keras_luong import MaskedCrossentropy, luong_seq2seq
 from keras_luong.training import GuidedAlignment, read_gold_alignments, subword_alignments
+from tests.labelled import Labelled
 from tests.reference import automatic_gradients, central_differences
 
 BATCH, TARGET, SOURCE = 2, 4, 3
@@ -88,6 +89,8 @@ def test_subwords_share_the_links_of_their_words(tmp_path):
     possible = subword_alignments(first.possible, source, target)
     np.testing.assert_allclose(possible[3], [0, 0.5, 0.5, 0, 0])
     assert not subword_alignments(second.sure, source, target).any()
+    of_generators = subword_alignments(iter(first.sure), iter(source), Labelled(target))
+    np.testing.assert_allclose(of_generators, expected, rtol=1e-6)
     with pytest.raises(ValueError, match="3 source and 3 target words.*Received: 0-3"):
         subword_alignments({(0, 3)}, source, target)
 

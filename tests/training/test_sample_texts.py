@@ -4,6 +4,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from keras_luong.training import SampleTexts
 from keras_luong.training.sample_texts import table
+from tests.labelled import Labelled
 
 
 def test_the_texts_of_each_epoch_stand_in_the_log(tmp_path):
@@ -17,7 +18,7 @@ def test_the_texts_of_each_epoch_stand_in_the_log(tmp_path):
     pairs = [("ein Hund", "a dog"), ("das Haus", "the house")]
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
     model.compile("sgd", "mse")
-    callback = SampleTexts(tmp_path, translate, pairs)
+    callback = SampleTexts(tmp_path, lambda texts: iter(translate(texts)), Labelled(pairs))
     model.fit(np.ones((2, 3)), np.ones((2, 1)), epochs=2, callbacks=[callback], verbose=0)
     assert calls == [["ein Hund", "das Haus"]] * 2
 

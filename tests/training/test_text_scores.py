@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from keras_luong.training import TextScores, score_signatures, score_texts
+from tests.labelled import Labelled
 
 PAIRS = [("eins", "one small house"), ("zwei", "two"), ("drei", "three"), ("vier", "four")]
 
@@ -132,6 +133,22 @@ def test_a_tokenizer_without_its_package(monkeypatch, tokenize):
 def test_as_many_references_as_hypotheses(texts, message):
     with pytest.raises(ValueError, match=message):
         score_texts(*texts, ["exact_match"])
+
+
+def test_pairs_scores_and_translations_may_be_read_once():
+    translate, calls = improving()
+    callback = TextScores(
+        lambda texts: iter(translate(texts)), iter(PAIRS), iter(["exact_match"]), np.int64(1)
+    )
+    assert fit(callback).history["val_exact_match"] == [0.25, 0.75, 0.5, 0.5]
+    assert calls == [["eins", "zwei", "drei", "vier"]] * 4
+    names = iter(["exact_match"])
+    assert score_texts(iter(["a", "b"]), Labelled(["a", "c"]), names) == {"exact_match": 0.5}
+    for found, wanted in ((["a"], ["a", "b"]), ([], [])):
+        with pytest.raises(ValueError, match=f"Received: {len(found)} hypotheses and "):
+            score_texts(found, wanted, ["exact_match"])
+    with pytest.raises(TypeError, match="`scores` must be a list of strings. Received one: 'bleu'"):
+        TextScores(translate, PAIRS, "bleu")
 
 
 @pytest.mark.parametrize(
