@@ -76,3 +76,9 @@ def check_one_of(name: str, value: Any, allowed: tuple[Any, ...]) -> None:
     """Refuses a value that is not among the allowed ones."""
     if value not in allowed:
         raise ValueError(f"{name} must be one of {allowed}. Received: {value!r}")
+
+
+def check_rate(name: str, rate: float) -> None:
+    """Refuses a fraction to drop that is not from 0 to below 1."""
+    if not 0 <= rate < 1:
+        raise ValueError(f"`{name}` must be in [0, 1). Received: {rate}")

@@ -98,11 +98,6 @@ class MultiSourceAttention(Attention):
             one.prepare(own, own_key, own_mask, training) for one, own, own_key, own_mask in parts
         ]
 
-    def _prepare_for_call(
-        self, query: Tensor, value: Any, key: Any, value_mask: Any, training: Any
-    ) -> Any:
-        return self.prepare(value, key, value_mask, training)
-
     def attend(
         self,
         query: Tensor,
@@ -213,9 +208,8 @@ class MultiSourceAttention(Attention):
             )
 
     def get_config(self) -> dict[str, Any]:
-        config = keras.layers.Layer.get_config(self)
         attentions = [keras.saving.serialize_keras_object(one) for one in self.attentions]
-        return {**config, "attentions": attentions}
+        return {**super().get_config(), "attentions": attentions}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "MultiSourceAttention":
