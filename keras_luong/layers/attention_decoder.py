@@ -6,7 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_luong.functional import coverage_loss, recur, zero_masked
+from keras_luong.functional import coverage_loss, recur, wider, zero_masked
 from keras_luong.layers.attention import AttentionMemory, check_forms
 from keras_luong.layers.attention_decoder_cell import AttentionDecoderCell
 from keras_luong.layers.cells import drawn_dropout, flat_state_size
@@ -208,12 +208,16 @@ class AttentionDecoder(keras.layers.Layer):
             # A loop of Keras has one output a step: vector and scores share it.
             return ops.concatenate([vector, scores], axis=-1), states
 
+        loop_dtype = wider(attention.loop_dtype, self.compute_dtype)
         outputs, states = recur(
-            step, sequences, states, mask, list(channels.values()), attention.loop_dtype
+            step, sequences, states, mask, list(channels.values()), loop_dtype
         )
-        # The attention's own state stays as wide as the loop had it.
+        # The attention's own state stays as wide as the attention has it.
         narrow = len(self.cell.state_size)
-        states = [ops.cast(one, self.compute_dtype) for one in states[:narrow]] + states[narrow:]
+        states = [
+            *(ops.cast(one, self.compute_dtype) for one in states[:narrow]),
+            *(ops.cast(one, attention.loop_dtype) for one in states[narrow:]),
+        ]
         outputs = ops.cast(outputs, self.compute_dtype)
         units = self.cell.output_size
         return outputs[..., :units], outputs[..., units:] if with_scores else None, states
@@ -235,9 +239,10 @@ class AttentionDecoder(keras.layers.Layer):
         attended = self.cell.attend_sequence(
             outputs, memory, sequences, mask, with_scores, training
         )
-        vectors = zero_masked(attended.context, mask)
+        vectors = ops.cast(zero_masked(attended.context, mask), self.compute_dtype)
+        scores = ops.cast(attended.scores, self.compute_dtype) if with_scores else None
         last = [] if attended.state is None else [attended.state]
-        return vectors, attended.scores, [*cell_states, *last]
+        return vectors, scores, [*cell_states, *last]
 
     def _add_coverage_loss(self, scores: Tensor, mask: Tensor | None) -> None:
         """The mean over kept steps, so that it weighs the same whatever the padding."""

@@ -198,6 +198,7 @@ class AttentionDecoderCell(keras.layers.Layer):
             noise=None if noise is None else ops.expand_dims(noise, 1),
         )
         vector = self.attention_vector(_by_row(attended.context, output), output, inputs)
+        states = [ops.cast(one, self.compute_dtype) for one in states]
         states += [vector] if self.input_feeding else []
         states += [_by_row(attended.state, output)] if self.attention.has_state else []
         if not return_attention_scores:

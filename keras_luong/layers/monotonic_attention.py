@@ -131,6 +131,7 @@ class MonotonicAttention(Attention):
         training: bool | None = None,
     ) -> AttentionMemory:
         memory = self.attention.prepare(value, key, value_mask)
+        memory = memory._replace(values=self.cast(memory.values))
         if not (training and self.dropout):
             return memory
         batch, length = ops.shape(memory.values)[:2]
@@ -149,8 +150,9 @@ class MonotonicAttention(Attention):
         noise: Tensor | None = None,
         return_attention_scores: bool = True,
     ) -> Attended:
-        query = self.cast(functional.zero_masked(query, query_mask))
-        logits = self.attention.logits(query, memory, None) + self.cast(self.score_bias)
+        query = self.attention.cast(functional.zero_masked(query, query_mask))
+        logits = self.attention.logits(query, memory, None)
+        logits = logits + ops.cast(self.score_bias, logits.dtype)
         logits = logits if noise is None else logits + ops.cast(noise, logits.dtype)
         scores = functional.monotonic_scores(logits, state, row_mask(memory), self.mode)
         scores = functional.zero_masked(scores, query_mask)

@@ -69,13 +69,18 @@ class ResidualCell(keras.layers.Layer):
 
     def call(self, inputs: Tensor, states: Any, training: bool | None = None) -> tuple[Tensor, Any]:
         kwargs = {"training": training} if self._cell_takes_training else {}
-        output, states = self.cell(inputs, states, **kwargs)
-        return output + ops.cast(inputs, output.dtype), states
+        outputs = self.cell(inputs, states, **kwargs)
+        output, states = keras.tree.map_structure(self._cast, outputs)
+        return output + self._cast(inputs), states
+
+    def _cast(self, tensor: Tensor) -> Tensor:
+        return ops.cast(tensor, self.compute_dtype)
 
     def get_initial_state(self, batch_size: Any = None) -> Any:
         """Zeros, or what the wrapped cell starts with."""
         if hasattr(self.cell, "get_initial_state"):
-            return self.cell.get_initial_state(batch_size=batch_size)
+            states = self.cell.get_initial_state(batch_size=batch_size)
+            return keras.tree.map_structure(self._cast, states)
         return keras.tree.map_structure(
             lambda size: ops.zeros((batch_size, size), self.compute_dtype), self.state_size
         )
