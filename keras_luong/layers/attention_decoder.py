@@ -10,7 +10,14 @@ from keras_luong.functional import coverage_loss, recur, wider, zero_masked
 from keras_luong.layers.attention import AttentionMemory, check_forms
 from keras_luong.layers.attention_decoder_cell import AttentionDecoderCell
 from keras_luong.layers.cells import drawn_dropout, flat_state_size
-from keras_luong.layers.checks import check_batch, check_mask, check_rank, refuse_list, refuse_mask
+from keras_luong.layers.checks import (
+    check_batch,
+    check_mask,
+    check_not_regularized,
+    check_rank,
+    refuse_list,
+    refuse_mask,
+)
 from keras_luong.layers.fast_loop import is_fast, run_fast
 
 Tensor = Any
@@ -105,6 +112,7 @@ class AttentionDecoder(keras.layers.Layer):
                 "cell must be an AttentionDecoderCell, which wraps a recurrent cell and its "
                 f"attention. Received: {cell!r}"
             )
+        check_not_regularized("AttentionDecoder", cell)
         self.cell = cell
         self.return_sequences = return_sequences
         if not coverage_loss >= 0:
@@ -209,9 +217,7 @@ class AttentionDecoder(keras.layers.Layer):
             return ops.concatenate([vector, scores], axis=-1), states
 
         loop_dtype = wider(attention.loop_dtype, self.compute_dtype)
-        outputs, states = recur(
-            step, sequences, states, mask, list(channels.values()), loop_dtype
-        )
+        outputs, states = recur(step, sequences, states, mask, list(channels.values()), loop_dtype)
         # The attention's own state stays as wide as the attention has it.
         narrow = len(self.cell.state_size)
         states = [

@@ -16,6 +16,7 @@ from keras_luong.layers.cells import (
     pack_states,
     takes_training,
 )
+from keras_luong.layers.checks import check_not_regularized
 
 Tensor = Any
 
@@ -296,3 +297,4 @@ def _check_parts(cell: Any, attention: Any) -> None:
             "attention must be an attention layer of this package, such as LuongAttention. "
             f"Received: {attention!r}"
         )
+    check_not_regularized("AttentionDecoderCell", attention, *getattr(cell, "cells", [cell]))

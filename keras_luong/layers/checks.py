@@ -78,6 +78,18 @@ def check_one_of(name: str, value: Any, allowed: tuple[Any, ...]) -> None:
         raise ValueError(f"{name} must be one of {allowed}. Received: {value!r}")
 
 
+def check_not_regularized(owner: str, *parts: Any) -> None:
+    """Refuses parts with an `activity_regularizer`, whose loss nobody would add."""
+    for part in parts:
+        regularizer = getattr(part, "activity_regularizer", None)
+        if regularizer is not None:
+            raise ValueError(
+                f"{owner} computes with its parts' weights, where an `activity_regularizer` does "
+                f"nothing: give it to the outermost layer. Received: {type(part).__name__} with "
+                f"{regularizer!r}"
+            )
+
+
 def check_rate(name: str, rate: float) -> None:
     """Refuses a fraction to drop that is not from 0 to below 1."""
     if not 0 <= rate < 1:

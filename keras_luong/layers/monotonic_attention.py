@@ -14,7 +14,7 @@ from keras_luong.layers.attention import (
     draw_dropout,
     row_mask,
 )
-from keras_luong.layers.checks import check_one_of, check_rate
+from keras_luong.layers.checks import check_not_regularized, check_one_of, check_rate
 from keras_luong.layers.scored_attention import ScoredAttention
 
 Tensor = Any
@@ -196,6 +196,7 @@ def _check_wrapped(attention: Any) -> None:
             "attention must be a LuongAttention or a BahdanauAttention without coverage. "
             f"Received: {attention!r}"
         )
+    check_not_regularized("MonotonicAttention", attention)
     window = getattr(attention, "window", "global")
     if window != "global" or attention.probability_fn != "softmax":
         raise ValueError(

@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from keras_luong.layers.attention import Attended, Attention
+from keras_luong.layers.checks import check_not_regularized
 
 Tensor = Any
 
@@ -67,6 +68,7 @@ class MultiSourceAttention(Attention):
                 "attentions must be a list of attention layers such as LuongAttention, one for "
                 f"each memory. Received: {attentions!r}"
             )
+        check_not_regularized("MultiSourceAttention", *attentions)
         self.attentions = attentions
 
     @property

@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from keras_luong.layers.cells import build_cell, check_cell, output_depth, takes_training
+from keras_luong.layers.checks import check_not_regularized
 
 Tensor = Any
 
@@ -48,6 +49,7 @@ class ResidualCell(keras.layers.Layer):
     def __init__(self, cell: Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         check_cell(cell)
+        check_not_regularized("ResidualCell", cell)
         self.cell = cell
         self._cell_takes_training = takes_training(cell)
 

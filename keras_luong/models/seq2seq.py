@@ -1,5 +1,6 @@
 """`Seq2Seq`: encoder, attention decoder and vocabulary in one `keras.Model`."""
 
+import copy
 import warnings
 from typing import Any, NamedTuple
 
@@ -78,7 +79,7 @@ class Seq2Seq(Generation, keras.Model):
             whose alpha is twice as much. The loss is the mean of both passes, plus this times their
             symmetric divergence, averaged over the tokens. A step takes twice as long. It needs
             `MaskedCrossentropy`, or a loss with its `divergence`.
-        **kwargs: `name` and the like of `keras.Model`.
+        **kwargs: `name` and `trainable`, as in `keras.Model`. Dtypes are those of the parts.
 
     Call arguments:
         inputs: `(source, target)`, int32 `(b, s)` and `(b, t)`.
@@ -117,6 +118,7 @@ class Seq2Seq(Generation, keras.Model):
         **kwargs: Any,
     ) -> None:
         _check_parts(target_embedding, decoder, head)
+        _check_unknown(kwargs)
         _check_losses(decoder, scheduled_sampling)
         _check_consistency(consistency, scheduled_sampling)
         source = keras.Input((None,), dtype="int32", name="source")
@@ -407,7 +409,8 @@ def _deserialized(config: Any, encoder: Any, custom_objects: Any) -> Any:
         return None
     if _ENCODER_LAYER in config:
         return encoder.get_layer(config[_ENCODER_LAYER])
-    return keras.saving.deserialize_keras_object(config, custom_objects)
+    # A copy, since a functional model empties the config that it is made from.
+    return keras.saving.deserialize_keras_object(copy.deepcopy(config), custom_objects)
 
 
 def _memory_and_states(outputs: Any) -> tuple[Tensor, list[Tensor] | None]:
@@ -436,6 +439,16 @@ def _check_known_words(copy_mechanism: CopyMechanism | None) -> None:
         raise ValueError(
             "A shortlist is of words that the vocabulary has, so it needs a copy mechanism with "
             f"max_unknown_words=0. Received: {copy_mechanism.max_unknown_words}"
+        )
+
+
+def _check_unknown(kwargs: dict[str, Any]) -> None:
+    # Keras' functional model drops them in silence.
+    unknown = sorted(set(kwargs) - {"name", "trainable"})
+    if unknown:
+        raise TypeError(
+            "Seq2Seq takes `name` and `trainable` of keras.Model; it has no dtype of its own, but "
+            f"those of its parts. Received unknown arguments: {unknown}"
         )
 
 
