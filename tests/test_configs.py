@@ -200,7 +200,8 @@ def parameters_of(made):
     """Those of the constructor and, where it hands `**kwargs` on, of Keras' class below it."""
     parameters = {}
     for one in made.__mro__:
-        if one in (keras.layers.Layer, keras.Model):
+        # A functional model's class gets one of Keras' below it, once there is a model.
+        if one is keras.layers.Layer or (one is not made and issubclass(one, keras.Model)):
             break
         if "__init__" in vars(one):
             signature = inspect.signature(one.__init__).parameters.values()

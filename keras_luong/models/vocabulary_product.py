@@ -13,7 +13,10 @@ def whole_product(
     head: keras.layers.Layer | None, target_embedding: keras.layers.Layer, vectors: Tensor
 ) -> Tensor:
     """The logits `(..., v)` of all words, of attention vectors `(..., d)`."""
-    return target_embedding(vectors, reverse=True) if head is None else head(vectors)
+    if head is not None:
+        return head(vectors)
+    # Keras' embedding multiplies by float32 weights whatever its policy says.
+    return ops.cast(target_embedding(vectors, reverse=True), _tied_dtype(target_embedding))
 
 
 def vocabulary_product(
@@ -60,7 +63,7 @@ def _tied(embedding: Any, word_ids: Tensor) -> Callable[[Tensor], Tensor]:
             "A shortlist needs an embedding with tie_weights=True where there is no head. "
             f"Received: {embedding!r}"
         )
-    dtype = embedding.reverse_dtype or embedding.compute_dtype
+    dtype = _tied_dtype(embedding)
     kernel = ops.transpose(ops.cast(embedding(word_ids), dtype))
     soft_cap = embedding.logit_soft_cap
 
@@ -69,3 +72,8 @@ def _tied(embedding: Any, word_ids: Tensor) -> Callable[[Tensor], Tensor]:
         return products if soft_cap is None else soft_cap * ops.tanh(products / soft_cap)
 
     return logits
+
+
+def _tied_dtype(embedding: Any) -> str:
+    """The dtype of the logits that an embedding gives."""
+    return embedding.reverse_dtype or embedding.compute_dtype

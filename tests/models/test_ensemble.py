@@ -105,6 +105,21 @@ def test_a_model_with_itself_is_the_model(count):
         np.testing.assert_allclose(getattr(result, name), getattr(expected, name), atol=1e-4)
 
 
+def test_models_of_two_policies():
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    models = members()[0], fresh(2)
+    both = Ensemble(models)
+    memories, states = both.encode(SOURCE)
+    start = np.full((len(SOURCE), 1), START_ID, "int32")
+    log_probs, _, scores = both.step(start, both.initial_state(states, memories), memories)
+    assert {keras.backend.standardize_dtype(one.dtype) for one in (log_probs, scores)} == {
+        "float32"
+    }
+    # Bfloat16 has three digits, and a step rounds elsewhere than a whole pass.
+    expected = averaged(models, start)
+    np.testing.assert_allclose(ops.convert_to_numpy(log_probs), expected, rtol=0.05, atol=0.05)
+
+
 def test_sampling_of_an_ensemble_repeats_itself_by_its_seed():
     search = SamplingSearch(num_samples=3)
     one, other = (generate(ensemble(), search, seed=5) for _ in range(2))
