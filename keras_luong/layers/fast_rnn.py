@@ -52,9 +52,9 @@ class FastRNN(keras.layers.RNN):
         return (outputs, *(one[-1] for one in states)) if self.return_state else outputs
 
     @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "FastRNN":
+    def from_config(cls, config: dict[str, Any], *custom_objects: Any) -> "FastRNN":
         # A copy, since `keras.layers.RNN` empties the config that it is made from.
-        return super().from_config(copy.deepcopy(config), custom_objects)
+        return super().from_config(copy.deepcopy(config), *custom_objects)
 
     def _is_fast(self) -> bool:
         is_plain = not (self.stateful or self.unroll)

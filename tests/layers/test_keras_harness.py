@@ -56,13 +56,6 @@ def decoder_cell(**options):
 # Class, arguments, shapes of the inputs, shape of the output, and what else the harness is told.
 LAYERS = {
     "luong": (LuongAttention, {}, QUERIES, (2, 3, 6), {}),
-    "luong of one step": (
-        LuongAttention,
-        {"score_mode": "concat", "use_coverage": True},
-        {"query_shape": (2, 4), "value_shape": (2, 5, 6)},
-        (2, 6),
-        {},
-    ),
     "bahdanau": (BahdanauAttention, {"units": 7, "dropout": 0.5}, QUERIES, (2, 3, 6), {}),
     "monotonic": (
         MonotonicAttention,
