@@ -156,7 +156,7 @@ class MonotonicAttention(Attention):
         logits = logits if noise is None else logits + ops.cast(noise, logits.dtype)
         scores = functional.monotonic_scores(logits, state, row_mask(memory), self.mode)
         scores = functional.zero_masked(scores, query_mask)
-        new_state = ops.cast(scores, state.dtype)
+        new_state = ops.cast(scores, self.loop_dtype)
         scores = self.cast(scores)
         context = context_of(scores, memory)
         return Attended(context, scores if return_attention_scores else None, new_state)

@@ -129,10 +129,14 @@ class ScoredAttention(Attention):
         logits = logits if noise is None else logits + ops.cast(noise, logits.dtype)
         scores = self.probabilities(logits, query, memory, query_position)
         scores = functional.zero_masked(scores, query_mask)
-        new_state = state + ops.cast(scores, state.dtype) if self.has_state else None
+        new_state = self._covered(state, scores) if self.has_state else None
         scores = self.cast(scores)
         context = context_of(scores, memory)
         return Attended(context, scores if return_attention_scores else None, new_state)
+
+    def _covered(self, coverage: Tensor, scores: Tensor) -> Tensor:
+        """The coverage after a step that gave `scores`."""
+        return coverage + ops.cast(scores, coverage.dtype)
 
     def initial_state(self, memory: AttentionMemory, queries: int = 1) -> Tensor | None:
         if not self.has_state:
