@@ -34,6 +34,7 @@ from keras_luong.functional.tensors import (
     project,
     tanh,
     weighted_sum,
+    wider,
     zero_masked,
 )
 from keras_luong.functional.windows import (
@@ -81,6 +82,7 @@ __all__ = [
     "symmetric_divergence",
     "tanh",
     "weighted_sum",
+    "wider",
     "zero_masked",
 ]
 

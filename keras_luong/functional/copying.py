@@ -9,7 +9,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_luong.functional.tensors import float32_at_least
+from keras_luong.functional.tensors import float32_at_least, wider
 
 Tensor = Any
 
@@ -42,10 +42,12 @@ def copy_log_probs(
             copied and not generated. Where such a word is in no source, `log P` is -30 or less.
 
     Returns:
-        `(b, t, v + c)`, in float32 at least.
+        `(b, t, v + c)`, in the wider dtype of logits and gate logits, float32 at least.
     """
-    gate = float32_at_least(gate_logits)
-    generated = ops.log_softmax(float32_at_least(logits), axis=-1)
+    logits, gate = float32_at_least(logits), float32_at_least(gate_logits)
+    dtype = wider(*(keras.backend.standardize_dtype(one.dtype) for one in (logits, gate)))
+    logits, gate = ops.cast(logits, dtype), ops.cast(gate, dtype)
+    generated = ops.log_softmax(logits, axis=-1)
     if num_copied_alone:
         more = [[0, 0], [0, 0], [0, num_copied_alone]]
         generated = ops.pad(generated, more, constant_values=_LOG_NOTHING)
@@ -54,7 +56,7 @@ def copy_log_probs(
     is_id = ops.logical_and(copied_ids >= 0, copied_ids < size)
     same = ops.equal(copied_ids[:, :, None], copied_ids[:, None, :])
     # Of every position, the scores of all positions with its word.
-    scores = ops.matmul(float32_at_least(attention_scores), ops.cast(same, gate.dtype))
+    scores = ops.matmul(ops.cast(attention_scores, dtype), ops.cast(same, dtype))
     copied = ops.log_sigmoid(-gate) + ops.log(ops.where(scores > 0, scores, 1.0))
     places = _places(ops.where(is_id, copied_ids, 0), generated)
     own = ops.take(ops.reshape(generated, (-1,)), places)
@@ -64,7 +66,7 @@ def copy_log_probs(
     is_earlier = ops.logical_and(same, positions[:, None] > positions)
     is_first = ops.logical_and(is_id, ops.logical_not(ops.any(is_earlier, axis=-1)))[:, None]
     written = _summed(ops.where(is_first, mixed, 0.0), places, generated)
-    counts = ops.broadcast_to(ops.cast(is_first, gate.dtype), ops.shape(mixed))
+    counts = ops.broadcast_to(ops.cast(is_first, dtype), ops.shape(mixed))
     return ops.where(_summed(counts, places, generated) > 0, written, generated)
 
 

@@ -45,6 +45,8 @@ def monotonic_scores(
     Returns:
         `(b, t, s)`, in float32 at least.
     """
+    if mode not in MONOTONIC_MODES:
+        raise ValueError(f"`mode` must be one of {MONOTONIC_MODES}. Received: {mode!r}")
     logits = float32_at_least(attention_logits)
     if mask is not None:
         # Before anything is computed of them: what stands at padding may be NaN.

@@ -30,6 +30,14 @@ def float32_at_least(tensor: Tensor) -> Tensor:
     return ops.cast(tensor, "float64" if is_double else "float32")
 
 
+def wider(one: str, other: str) -> str:
+    """The dtype that has the digits of both: `"float32"` for the two of 16 bits."""
+    # Not `result_type`, which on JAX makes float32 of float64.
+    if one == other:
+        return one
+    return "float64" if "float64" in (one, other) else "float32"
+
+
 def lowest(tensor: Tensor) -> float:
     """A finite number below every logit; minus infinity would make NaN of `inf - inf`."""
     is_double = keras.backend.standardize_dtype(tensor.dtype) == "float64"

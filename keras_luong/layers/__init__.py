@@ -14,6 +14,7 @@ from keras_luong.layers.monotonic_attention import MonotonicAttention
 from keras_luong.layers.multi_source_attention import MultiSourceAttention
 from keras_luong.layers.residual_cell import ResidualCell
 from keras_luong.layers.scheduled_sampling import ScheduledSampling
+from keras_luong.layers.scored_attention import ScoredAttention
 from keras_luong.layers.tfa_weights import load_tfa_weights
 from keras_luong.layers.word_dropout import WordDropout
 
@@ -34,6 +35,7 @@ __all__ = [
     "MultiSourceAttention",
     "ResidualCell",
     "ScheduledSampling",
+    "ScoredAttention",
     "WordDropout",
     "load_tfa_weights",
 ]

@@ -1,4 +1,4 @@
-"""`Attention`: what the attention layers of this package share."""
+"""`Attention`: the contract of the attention layers, and the loop over a state."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -10,7 +10,6 @@ from keras_luong import functional
 from keras_luong.layers.checks import (
     check_batch,
     check_mask,
-    check_one_of,
     check_rank,
     check_shape,
     refuse_list,
@@ -55,111 +54,97 @@ class Attended(NamedTuple):
 
 
 class Attention(keras.layers.Layer):
-    """Base of the attention layers: masks, dropout, single steps, and the loop over a state.
+    """Contract of the attention layers: any of them stands in a decoder, or on its own.
 
-    A subclass says what its weights are (`build_score`), how it prepares keys (`project_keys`),
-    its logits (`logits`) and how they become scores (`probabilities`). With a state (`has_state`:
-    coverage, or what a subclass makes of `initial_state` and `next_state`) it attends with the
-    queries of a sequence one by one, without with all of them at once.
+    A subclass prepares a memory once (`prepare`) and attends over it with queries that do not
+    depend on each other (`attend`). Where a step depends on the step before, the subclass has a
+    state (`has_state`, `initial_state`), and the queries of a sequence attend one by one; else all
+    of them attend at once.
 
     Args:
-        use_coverage: Whether the logits depend on the coverage, the sum of the scores of all
-            earlier steps. It is the state then.
-        probability_fn: `"softmax"`, `"hardmax"` or `"sparsemax"`.
-        dropout: Fraction of the scores to drop in training.
-        seed: Seed of the dropout and of any noise.
         **kwargs: `name`, `dtype` and the like of `keras.layers.Layer`.
     """
 
     max_source_length: int | None = None
     """Length of the longest source that the weights have room for, if there is one."""
 
-    def __init__(
-        self,
-        *,
-        use_coverage: bool = False,
-        probability_fn: str = "softmax",
-        dropout: float = 0.0,
-        seed: int | None = None,
-        **kwargs: Any,
-    ) -> None:
+    def __init__(self, **kwargs: Any) -> None:
         # Casts are explicit: `prepare` and `attend` also run outside `__call__` and its autocast,
         # and positions and states keep more digits than 16 bits have.
         super().__init__(autocast=False, **kwargs)
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout must be in [0, 1). Received: {dropout}")
-        check_one_of("probability_fn", probability_fn, tuple(functional.PROBABILITY_FNS))
-        self.use_coverage = use_coverage
-        self.probability_fn = probability_fn
-        self.dropout = dropout
-        self.seed = seed
         self.supports_masking = True
-        self.seed_generator = keras.random.SeedGenerator(seed) if dropout else None
 
     # -- what a subclass says -------------------------------------------------------------------
 
     @property
     def has_state(self) -> bool:
         """Whether a step needs what the step before left, one number a source position."""
-        return self.use_coverage
+        return False
 
     @property
     def needs_position(self) -> bool:
         """Whether the scores depend on the position of the query."""
         return False
 
-    def build_score(self, query_depth: int, key_depth: int) -> None:
-        """Makes the weights."""
-
-    def project_keys(self, key: Tensor) -> Tensor | None:
-        """Does with the keys `(b, s, d)` what does not depend on the query."""
+    def build(self, query_shape: Any, value_shape: Any, key_shape: Any = None) -> None:
         raise NotImplementedError
 
-    def logits(self, query: Tensor, memory: AttentionMemory, state: Tensor | None) -> Tensor:
-        """Attention logits `(b, t, s)` of queries `(b, t, d)`."""
-        raise NotImplementedError
-
-    def probabilities(
+    def prepare(
         self,
-        logits: Tensor,
+        value: Tensor,
+        key: Tensor | None = None,
+        value_mask: Tensor | None = None,
+        training: bool | None = None,
+    ) -> AttentionMemory:
+        """Does once a sentence what does not depend on the query: masks values, projects keys.
+
+        Args:
+            value: `(batch, source length, value depth)`.
+            key: `(batch, source length, key depth)`. Defaults to `value`.
+            value_mask: Boolean `(batch, source length)`, or `None`.
+            training: Whether to draw dropout factors, one set for all target steps.
+
+        Returns:
+            An `AttentionMemory` for `attend`.
+        """
+        raise NotImplementedError
+
+    def attend(
+        self,
         query: Tensor,
         memory: AttentionMemory,
-        state: Tensor | None,
-        query_position: Tensor | None,
-    ) -> Tensor:
-        """Attention scores `(b, t, s)`, in float32 at least."""
-        return functional.PROBABILITY_FNS[self.probability_fn](logits, row_mask(memory))
+        query_mask: Tensor | None = None,
+        query_position: Tensor | None = None,
+        state: Tensor | None = None,
+        noise: Tensor | None = None,
+        return_attention_scores: bool = True,
+    ) -> Attended:
+        """Attends with queries that do not depend on each other: steps, or hypotheses of a step.
+
+        Args:
+            query: `(b, t, d)`.
+            memory: What `prepare` returned.
+            query_mask: Boolean `(b, t)`, or `None`.
+            query_position: `(b, t)` or `(t,)`, where `needs_position`.
+            state: `(b, t, s)`, where `has_state`.
+            noise: `(b, t, s)` to add to the logits, or `None`.
+            return_attention_scores: Whether the scores are wanted. Without, long sequences may be
+                attended to in less memory.
+
+        Returns:
+            An `Attended`; context and scores in the compute dtype.
+        """
+        raise NotImplementedError
 
     def initial_state(self, memory: AttentionMemory, queries: int = 1) -> Tensor | None:
         """The state `(b, queries, s)` before the first step, or `None` without one."""
-        if not self.has_state:
-            return None
-        batch, length = ops.shape(memory.values)[:2]
-        return ops.zeros((batch, queries, length), self.loop_dtype)
-
-    def next_state(self, state: Tensor, scores: Tensor) -> Tensor:
-        """The state after a step that gave `scores`."""
-        return state + ops.cast(scores, state.dtype)
+        return None
 
     def draw_noise(self, memory: AttentionMemory, steps: Any, training: Any) -> Tensor | None:
         """Noise `(b, steps, s)` to add to the logits, drawn before the loop, or `None`."""
         return None
 
     # -- the layer ------------------------------------------------------------------------------
-
-    def build(self, query_shape: Any, value_shape: Any, key_shape: Any = None) -> None:
-        self.build_score(query_shape[-1], (key_shape or value_shape)[-1])
-
-    def weight(self, name: str, shape: tuple, initializer: Any = "glorot_uniform") -> Any:
-        """`add_weight` with the arguments that all scores use."""
-        return self.add_weight(name=name, shape=shape, initializer=initializer)
-
-    def vector_weight(self, name: str, size: int) -> Any:
-        """A trained vector, initialised as a kernel of one column would be."""
-        # The maths needs a vector, and Glorot's initializer would take it for fan-in and fan-out.
-        limit = (3.0 / size) ** 0.5
-        initializer = keras.initializers.RandomUniform(-limit, limit, seed=self.seed)
-        return self.weight(name, (size,), initializer)
 
     def cast(self, weight: Any) -> Tensor:
         """A tensor or weight in the compute dtype."""
@@ -200,79 +185,11 @@ class Attention(keras.layers.Layer):
             scores = None if scores is None else ops.squeeze(scores, 1)
         return (context, scores) if return_attention_scores else context
 
-    def prepare(
-        self,
-        value: Tensor,
-        key: Tensor | None = None,
-        value_mask: Tensor | None = None,
-        training: bool | None = None,
-    ) -> AttentionMemory:
-        """Does once a sentence what does not depend on the query: masks values, projects keys.
-
-        Args:
-            value: `(batch, source length, value depth)`.
-            key: `(batch, source length, key depth)`. Defaults to `value`.
-            value_mask: Boolean `(batch, source length)`, or `None`.
-            training: Whether to draw dropout factors, one set for all target steps.
-
-        Returns:
-            An `AttentionMemory` for `attend`.
-        """
-        value = self.cast(functional.zero_masked(value, value_mask))
-        if key is not None:
-            key = self.cast(functional.zero_masked(key, value_mask))
-        keys = self.project_keys(value if key is None else key)
-        dropout_mask = None
-        if training and self.dropout:
-            dropout_mask = self._draw_dropout((ops.shape(value)[0], 1, ops.shape(value)[1]))
-        return AttentionMemory(value, keys, value_mask, dropout_mask=dropout_mask)
-
     def _prepare_for_call(
         self, query: Tensor, value: Any, key: Any, value_mask: Any, training: Any
     ) -> AttentionMemory:
-        if self.has_state or not (training and self.dropout):
-            # Steps that depend on each other share one dropout mask, as inside a decoder.
-            return self.prepare(value, key, value_mask, training)
-        memory = self.prepare(value, key, value_mask)
-        rows = ops.shape(query)[1] if len(query.shape) == 3 else 1
-        shape = (ops.shape(query)[0], rows, ops.shape(value)[1])
-        return memory._replace(dropout_mask=self._draw_dropout(shape))
-
-    def attend(
-        self,
-        query: Tensor,
-        memory: AttentionMemory,
-        query_mask: Tensor | None = None,
-        query_position: Tensor | None = None,
-        state: Tensor | None = None,
-        noise: Tensor | None = None,
-        return_attention_scores: bool = True,
-    ) -> Attended:
-        """Attends with queries that do not depend on each other: steps, or hypotheses of a step.
-
-        Args:
-            query: `(b, t, d)`.
-            memory: What `prepare` returned.
-            query_mask: Boolean `(b, t)`, or `None`.
-            query_position: `(b, t)` or `(t,)`, where `needs_position`.
-            state: `(b, t, s)`, where `has_state`.
-            noise: `(b, t, s)` to add to the logits, or `None`.
-            return_attention_scores: Whether the scores are wanted. Without, long sequences may be
-                attended to in less memory.
-
-        Returns:
-            An `Attended`; context and scores in the compute dtype.
-        """
-        query = self.cast(functional.zero_masked(query, query_mask))
-        logits = self.logits(query, memory, state)
-        logits = logits if noise is None else logits + ops.cast(noise, logits.dtype)
-        scores = self.probabilities(logits, query, memory, state, query_position)
-        scores = functional.zero_masked(scores, query_mask)
-        new_state = self.next_state(state, scores) if self.has_state else None
-        scores = self.cast(scores)
-        weights = scores if memory.dropout_mask is None else scores * memory.dropout_mask
-        context = functional.weighted_sum(weights, memory.values)
-        return Attended(context, scores if return_attention_scores else None, new_state)
+        """The memory of a call of this layer, outside any decoder."""
+        return self.prepare(value, key, value_mask, training)
 
     def attend_sequence(
         self,
@@ -384,11 +301,7 @@ class Attention(keras.layers.Layer):
         """The shape of the values in a prepared memory, as `context_depth` takes it."""
         return tuple(memory.values.shape)
 
-    def _draw_dropout(self, shape: tuple) -> Tensor:
-        ones = ops.ones(shape, self.compute_dtype)
-        return keras.random.dropout(ones, self.dropout, seed=self.seed_generator)
-
-    # -- checks, shapes, config -----------------------------------------------------------------
+    # -- checks and shapes -----------------------------------------------------------------------
 
     def _check_call(
         self,
@@ -477,15 +390,6 @@ class Attention(keras.layers.Layer):
         scores_shape = (*target, self.source_length(value))
         return context, keras.KerasTensor(scores_shape, dtype=self.compute_dtype)
 
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "use_coverage": self.use_coverage,
-            "probability_fn": self.probability_fn,
-            "dropout": self.dropout,
-            "seed": self.seed,
-        }
-
 
 def check_forms(
     layer: keras.layers.Layer,
@@ -498,6 +402,17 @@ def check_forms(
     for name, given in {**dict(zip(names, args, strict=False)), **kwargs}.items():
         if name in names and given is not None:
             attention.check_form(layer, name, given)
+
+
+def context_of(scores: Tensor, memory: AttentionMemory) -> Tensor:
+    """The context of scores `(b, t, s)`, with the dropout that the memory brings."""
+    weights = scores if memory.dropout_mask is None else scores * memory.dropout_mask
+    return functional.weighted_sum(weights, memory.values)
+
+
+def draw_dropout(rate: float, shape: tuple, dtype: str, seed: Any) -> Tensor:
+    """Factors for scores: 0, or `1 / (1 - rate)`."""
+    return keras.random.dropout(ops.ones(shape, dtype), rate, seed=seed)
 
 
 def row_mask(memory: AttentionMemory) -> Tensor | None:

@@ -6,11 +6,18 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_luong.functional import coverage_loss, recur, zero_masked
+from keras_luong.functional import coverage_loss, recur, wider, zero_masked
 from keras_luong.layers.attention import AttentionMemory, check_forms
 from keras_luong.layers.attention_decoder_cell import AttentionDecoderCell
 from keras_luong.layers.cells import drawn_dropout, flat_state_size
-from keras_luong.layers.checks import check_batch, check_mask, check_rank, refuse_list, refuse_mask
+from keras_luong.layers.checks import (
+    check_batch,
+    check_mask,
+    check_not_regularized,
+    check_rank,
+    refuse_list,
+    refuse_mask,
+)
 from keras_luong.layers.fast_loop import is_fast, run_fast
 
 Tensor = Any
@@ -105,6 +112,7 @@ class AttentionDecoder(keras.layers.Layer):
                 "cell must be an AttentionDecoderCell, which wraps a recurrent cell and its "
                 f"attention. Received: {cell!r}"
             )
+        check_not_regularized("AttentionDecoder", cell)
         self.cell = cell
         self.return_sequences = return_sequences
         if not coverage_loss >= 0:
@@ -208,12 +216,14 @@ class AttentionDecoder(keras.layers.Layer):
             # A loop of Keras has one output a step: vector and scores share it.
             return ops.concatenate([vector, scores], axis=-1), states
 
-        outputs, states = recur(
-            step, sequences, states, mask, list(channels.values()), attention.loop_dtype
-        )
-        # The attention's own state stays as wide as the loop had it.
+        loop_dtype = wider(attention.loop_dtype, self.compute_dtype)
+        outputs, states = recur(step, sequences, states, mask, list(channels.values()), loop_dtype)
+        # The attention's own state stays as wide as the attention has it.
         narrow = len(self.cell.state_size)
-        states = [ops.cast(one, self.compute_dtype) for one in states[:narrow]] + states[narrow:]
+        states = [
+            *(ops.cast(one, self.compute_dtype) for one in states[:narrow]),
+            *(ops.cast(one, attention.loop_dtype) for one in states[narrow:]),
+        ]
         outputs = ops.cast(outputs, self.compute_dtype)
         units = self.cell.output_size
         return outputs[..., :units], outputs[..., units:] if with_scores else None, states
@@ -235,9 +245,10 @@ class AttentionDecoder(keras.layers.Layer):
         attended = self.cell.attend_sequence(
             outputs, memory, sequences, mask, with_scores, training
         )
-        vectors = zero_masked(attended.context, mask)
+        vectors = ops.cast(zero_masked(attended.context, mask), self.compute_dtype)
+        scores = ops.cast(attended.scores, self.compute_dtype) if with_scores else None
         last = [] if attended.state is None else [attended.state]
-        return vectors, attended.scores, [*cell_states, *last]
+        return vectors, scores, [*cell_states, *last]
 
     def _add_coverage_loss(self, scores: Tensor, mask: Tensor | None) -> None:
         """The mean over kept steps, so that it weighs the same whatever the padding."""

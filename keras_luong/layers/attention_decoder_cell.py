@@ -16,6 +16,7 @@ from keras_luong.layers.cells import (
     pack_states,
     takes_training,
 )
+from keras_luong.layers.checks import check_not_regularized
 
 Tensor = Any
 
@@ -198,6 +199,7 @@ class AttentionDecoderCell(keras.layers.Layer):
             noise=None if noise is None else ops.expand_dims(noise, 1),
         )
         vector = self.attention_vector(_by_row(attended.context, output), output, inputs)
+        states = [ops.cast(one, self.compute_dtype) for one in states]
         states += [vector] if self.input_feeding else []
         states += [_by_row(attended.state, output)] if self.attention.has_state else []
         if not return_attention_scores:
@@ -295,3 +297,4 @@ def _check_parts(cell: Any, attention: Any) -> None:
             "attention must be an attention layer of this package, such as LuongAttention. "
             f"Received: {attention!r}"
         )
+    check_not_regularized("AttentionDecoderCell", attention, *getattr(cell, "cells", [cell]))

@@ -70,9 +70,10 @@ class AttentionVector(keras.layers.Layer):
     ) -> None:
         super().__init__(autocast=False, **kwargs)
         self.supports_masking = True
-        _check_options(units, use_bias, two_layer, gate)
+        activation = keras.activations.get(activation)
+        _check_options(units, activation, use_bias, two_layer, gate)
         self.units = units
-        self.activation = keras.activations.get(activation)
+        self.activation = activation
         self.use_bias = use_bias
         self.two_layer = two_layer
         self.gate = gate
@@ -153,12 +154,16 @@ class AttentionVector(keras.layers.Layer):
         }
 
 
-def _check_options(units: int | None, use_bias: bool, two_layer: bool, gate: str | None) -> None:
+def _check_options(
+    units: int | None, activation: Any, use_bias: bool, two_layer: bool, gate: str | None
+) -> None:
     check_one_of("gate", gate, GATES)
     if units is not None and units < 1:
         raise ValueError(f"units must be at least 1, or None. Received: {units}")
     if units is None:
         given = {
+            # The default, and none at all, say nothing about a context that stays as it is.
+            "activation": activation not in (keras.activations.tanh, keras.activations.linear),
             "use_bias": use_bias,
             "two_layer": two_layer,
             "gate": gate not in (None, "context"),
@@ -166,8 +171,9 @@ def _check_options(units: int | None, use_bias: bool, two_layer: bool, gate: str
         for name, is_given in given.items():
             if is_given:
                 raise ValueError(
-                    f"{name} needs an attention vector. Received: units=None, use_bias={use_bias}, "
-                    f"two_layer={two_layer}, gate={gate!r}"
+                    f"`{name}` needs an attention vector. Received: units=None, "
+                    f"activation={keras.activations.serialize(activation)!r}, "
+                    f"use_bias={use_bias}, two_layer={two_layer}, gate={gate!r}"
                 )
     if two_layer and use_bias:
         raise ValueError("two_layer=True has its biases already. Received: use_bias=True")

@@ -6,13 +6,14 @@ import keras
 from keras import ops
 
 from keras_luong import functional
-from keras_luong.layers.attention import Attention, AttentionMemory
+from keras_luong.layers.attention import AttentionMemory
+from keras_luong.layers.scored_attention import ScoredAttention
 
 Tensor = Any
 
 
 @keras.saving.register_keras_serializable(package="keras_luong")
-class BahdanauAttention(Attention):
+class BahdanauAttention(ScoredAttention):
     """Additive attention of a target state over source states.
 
     With `h_t` a query and `h_s` a key, the attention logits are `v . tanh(h_t W_q + h_s W_k)`, or,
@@ -108,10 +109,10 @@ class BahdanauAttention(Attention):
     def project_keys(self, key: Tensor) -> Tensor | None:
         return functional.project(key, self.cast(self.key_kernel))
 
-    def logits(self, query: Tensor, memory: AttentionMemory, state: Tensor | None) -> Tensor:
+    def logits(self, query: Tensor, memory: AttentionMemory, coverage: Tensor | None) -> Tensor:
         query = functional.project(query, self.cast(self.query_kernel))
         bias = None if self.bias is None else self.cast(self.bias)
-        extra = (self.cast(state), self.cast(self.coverage_kernel)) if self.use_coverage else ()
+        extra = (self.cast(coverage), self.cast(self.coverage_kernel)) if self.use_coverage else ()
         return functional.additive_logits(query, memory.keys, self._direction(), bias, *extra)
 
     def _direction(self) -> Tensor:

@@ -84,3 +84,21 @@ def checked_count(name: str, value: Any, least: int = 1) -> int:
     if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
         raise ValueError(f"`{name}` must be an integer of at least {least}. Received: {value!r}")
     return int(value)
+
+
+def check_not_regularized(owner: str, *parts: Any) -> None:
+    """Refuses parts with an `activity_regularizer`, whose loss nobody would add."""
+    for part in parts:
+        regularizer = getattr(part, "activity_regularizer", None)
+        if regularizer is not None:
+            raise ValueError(
+                f"{owner} computes with its parts' weights, where an `activity_regularizer` does "
+                f"nothing: give it to the outermost layer. Received: {type(part).__name__} with "
+                f"{regularizer!r}"
+            )
+
+
+def check_rate(name: str, rate: float) -> None:
+    """Refuses a fraction to drop that is not from 0 to below 1."""
+    if not 0 <= rate < 1:
+        raise ValueError(f"`{name}` must be in [0, 1). Received: {rate}")

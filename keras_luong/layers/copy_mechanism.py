@@ -55,7 +55,8 @@ class CopyMechanism(keras.layers.Layer):
         copied_ids: What `copied_ids` made of the source ids, `(batch, source length)`.
 
     Output shape:
-        `(batch, steps, v + max_unknown_words)`, in float32 at least.
+        `(batch, steps, v + max_unknown_words)`: float64 for logits or a policy of float64, else
+        float32.
 
     Raises:
         ValueError: For sizes below 1, a negative number of unknown words, `target_ids` that are no
@@ -186,7 +187,7 @@ class CopyMechanism(keras.layers.Layer):
         )
 
     def compute_output_spec(self, logits: Any, *args: Any, **kwargs: Any) -> keras.KerasTensor:
-        is_double = keras.backend.standardize_dtype(logits.dtype) == "float64"
+        is_double = "float64" in (self.compute_dtype, keras.backend.standardize_dtype(logits.dtype))
         shape = (*logits.shape[:-1], logits.shape[-1] + self.max_unknown_words)
         return keras.KerasTensor(shape, dtype="float64" if is_double else "float32")
 

@@ -61,6 +61,7 @@ def is_fast_cell(cell: Any, dtype: str) -> bool:
         and cell.recurrent_activation is keras.activations.sigmoid
         and cell.compute_dtype == dtype
         and not cell.recurrent_dropout
+        and cell.activity_regularizer is None
         # `implementation=1` draws a mask for each gate.
         and not (cell.dropout and cell.implementation == 1)
         and getattr(cell, "reset_after", True)

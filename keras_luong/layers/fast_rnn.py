@@ -1,5 +1,6 @@
 """`FastRNN`: `keras.layers.RNN` with a loop of its own where it can have one."""
 
+import copy
 from typing import Any
 
 import keras
@@ -49,6 +50,11 @@ class FastRNN(keras.layers.RNN):
             outputs = ops.transpose(states[0], (1, 0, 2))
             outputs = zero_masked(outputs, mask) if self.zero_output_for_mask else outputs
         return (outputs, *(one[-1] for one in states)) if self.return_state else outputs
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], *custom_objects: Any) -> "FastRNN":
+        # A copy, since `keras.layers.RNN` empties the config that it is made from.
+        return super().from_config(copy.deepcopy(config), *custom_objects)
 
     def _is_fast(self) -> bool:
         is_plain = not (self.stateful or self.unroll)

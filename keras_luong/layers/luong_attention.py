@@ -6,8 +6,9 @@ import keras
 from keras import ops
 
 from keras_luong import functional
-from keras_luong.layers.attention import Attended, Attention, AttentionMemory, row_mask
+from keras_luong.layers.attention import Attended, AttentionMemory, row_mask
 from keras_luong.layers.checks import check_one_of
+from keras_luong.layers.scored_attention import ScoredAttention
 
 Tensor = Any
 SCORE_MODES = ("dot", "general", "concat", "location", "tutorial")
@@ -15,7 +16,7 @@ WINDOWS = ("global", "local_m", "local_p")
 
 
 @keras.saving.register_keras_serializable(package="keras_luong")
-class LuongAttention(Attention):
+class LuongAttention(ScoredAttention):
     """Attention of a target state over source states, with the scores and windows of Luong et al.
 
     With `h_t` a query and `h_s` a key, the attention logits are
@@ -216,8 +217,8 @@ class LuongAttention(Attention):
         kernel = self.kernel if self.score_mode == "general" else self.key_kernel
         return functional.project(key, self.cast(kernel))
 
-    def logits(self, query: Tensor, memory: AttentionMemory, state: Tensor | None) -> Tensor:
-        logits = self._unscaled_logits(query, memory, state)
+    def logits(self, query: Tensor, memory: AttentionMemory, coverage: Tensor | None) -> Tensor:
+        logits = self._unscaled_logits(query, memory, coverage)
         return logits if self.scale is None else logits * self.cast(self.scale)
 
     def _unscaled_logits(
@@ -260,7 +261,6 @@ class LuongAttention(Attention):
         logits: Tensor,
         query: Tensor,
         memory: AttentionMemory,
-        state: Tensor | None,
         query_position: Tensor | None,
     ) -> Tensor:
         scores_of = functional.PROBABILITY_FNS[self.probability_fn]

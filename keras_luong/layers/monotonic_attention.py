@@ -6,8 +6,16 @@ import keras
 from keras import ops
 
 from keras_luong import functional
-from keras_luong.layers.attention import Attention, AttentionMemory, row_mask
-from keras_luong.layers.checks import check_one_of
+from keras_luong.layers.attention import (
+    Attended,
+    Attention,
+    AttentionMemory,
+    context_of,
+    draw_dropout,
+    row_mask,
+)
+from keras_luong.layers.checks import check_not_regularized, check_one_of, check_rate
+from keras_luong.layers.scored_attention import ScoredAttention
 
 Tensor = Any
 
@@ -80,7 +88,7 @@ class MonotonicAttention(Attention):
 
     def __init__(
         self,
-        attention: Attention,
+        attention: ScoredAttention,
         *,
         mode: str = "parallel",
         sigmoid_noise: float = 0.0,
@@ -89,8 +97,9 @@ class MonotonicAttention(Attention):
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(dropout=dropout, seed=seed, **kwargs)
+        super().__init__(**kwargs)
         _check_wrapped(attention)
+        check_rate("dropout", dropout)
         check_one_of("mode", mode, functional.MONOTONIC_MODES)
         if not sigmoid_noise >= 0:
             raise ValueError(f"sigmoid_noise must be at least 0. Received: {sigmoid_noise}")
@@ -98,9 +107,11 @@ class MonotonicAttention(Attention):
         self.mode = mode
         self.sigmoid_noise = sigmoid_noise
         self.score_bias_init = score_bias_init
+        self.dropout = dropout
+        self.seed = seed
         self.max_source_length = attention.max_source_length
-        if sigmoid_noise and self.seed_generator is None:
-            self.seed_generator = keras.random.SeedGenerator(seed)
+        draws = dropout or sigmoid_noise
+        self.seed_generator = keras.random.SeedGenerator(seed) if draws else None
 
     @property
     def has_state(self) -> bool:
@@ -110,31 +121,50 @@ class MonotonicAttention(Attention):
         if not self.attention.built:
             self.attention.build(query_shape, value_shape, key_shape)
         start = keras.initializers.Constant(self.score_bias_init)
-        self.score_bias = self.weight("score_bias", (), start)
+        self.score_bias = self.add_weight(name="score_bias", shape=(), initializer=start)
 
-    def project_keys(self, key: Tensor) -> Tensor | None:
-        return self.attention.project_keys(key)
-
-    def logits(self, query: Tensor, memory: AttentionMemory, state: Tensor | None) -> Tensor:
-        return self.attention.logits(query, memory, None) + self.cast(self.score_bias)
-
-    def probabilities(
+    def prepare(
         self,
-        logits: Tensor,
+        value: Tensor,
+        key: Tensor | None = None,
+        value_mask: Tensor | None = None,
+        training: bool | None = None,
+    ) -> AttentionMemory:
+        memory = self.attention.prepare(value, key, value_mask)
+        memory = memory._replace(values=self.cast(memory.values))
+        if not (training and self.dropout):
+            return memory
+        batch, length = ops.shape(memory.values)[:2]
+        # One mask for all steps, since they depend on each other.
+        shape = (batch, 1, length)
+        factors = draw_dropout(self.dropout, shape, self.compute_dtype, self.seed_generator)
+        return memory._replace(dropout_mask=factors)
+
+    def attend(
+        self,
         query: Tensor,
         memory: AttentionMemory,
-        state: Tensor | None,
-        query_position: Tensor | None,
-    ) -> Tensor:
-        return functional.monotonic_scores(logits, state, row_mask(memory), self.mode)
+        query_mask: Tensor | None = None,
+        query_position: Tensor | None = None,
+        state: Tensor | None = None,
+        noise: Tensor | None = None,
+        return_attention_scores: bool = True,
+    ) -> Attended:
+        query = self.attention.cast(functional.zero_masked(query, query_mask))
+        logits = self.attention.logits(query, memory, None)
+        logits = logits + ops.cast(self.score_bias, logits.dtype)
+        logits = logits if noise is None else logits + ops.cast(noise, logits.dtype)
+        scores = functional.monotonic_scores(logits, state, row_mask(memory), self.mode)
+        scores = functional.zero_masked(scores, query_mask)
+        new_state = ops.cast(scores, self.loop_dtype)
+        scores = self.cast(scores)
+        context = context_of(scores, memory)
+        return Attended(context, scores if return_attention_scores else None, new_state)
 
     def initial_state(self, memory: AttentionMemory, queries: int = 1) -> Tensor | None:
         batch, length = ops.shape(memory.values)[:2]
         first = ops.cast(ops.equal(ops.arange(length, dtype="int32"), 0), self.loop_dtype)
         return ops.broadcast_to(first, (batch, queries, length))
-
-    def next_state(self, state: Tensor, scores: Tensor) -> Tensor:
-        return ops.cast(scores, state.dtype)
 
     def draw_noise(self, memory: AttentionMemory, steps: Any, training: Any) -> Tensor | None:
         if not (training and self.sigmoid_noise):
@@ -144,15 +174,14 @@ class MonotonicAttention(Attention):
         return self.sigmoid_noise * normal
 
     def get_config(self) -> dict[str, Any]:
-        config = super().get_config()
-        # Belong to the wrapped attention, which has neither.
-        del config["use_coverage"], config["probability_fn"]
         return {
-            **config,
+            **super().get_config(),
             "attention": keras.saving.serialize_keras_object(self.attention),
             "mode": self.mode,
             "sigmoid_noise": self.sigmoid_noise,
             "score_bias_init": self.score_bias_init,
+            "dropout": self.dropout,
+            "seed": self.seed,
         }
 
     @classmethod
@@ -162,11 +191,12 @@ class MonotonicAttention(Attention):
 
 
 def _check_wrapped(attention: Any) -> None:
-    if not isinstance(attention, Attention) or attention.has_state:
+    if not isinstance(attention, ScoredAttention) or attention.has_state:
         raise ValueError(
             "attention must be a LuongAttention or a BahdanauAttention without coverage. "
             f"Received: {attention!r}"
         )
+    check_not_regularized("MonotonicAttention", attention)
     window = getattr(attention, "window", "global")
     if window != "global" or attention.probability_fn != "softmax":
         raise ValueError(

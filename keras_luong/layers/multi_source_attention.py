@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from keras_luong.layers.attention import Attended, Attention
+from keras_luong.layers.checks import check_not_regularized
 
 Tensor = Any
 
@@ -67,6 +68,7 @@ class MultiSourceAttention(Attention):
                 "attentions must be a list of attention layers such as LuongAttention, one for "
                 f"each memory. Received: {attentions!r}"
             )
+        check_not_regularized("MultiSourceAttention", *attentions)
         self.attentions = attentions
 
     @property
@@ -97,11 +99,6 @@ class MultiSourceAttention(Attention):
         return [
             one.prepare(own, own_key, own_mask, training) for one, own, own_key, own_mask in parts
         ]
-
-    def _prepare_for_call(
-        self, query: Tensor, value: Any, key: Any, value_mask: Any, training: Any
-    ) -> Any:
-        return self.prepare(value, key, value_mask, training)
 
     def attend(
         self,
@@ -213,9 +210,8 @@ class MultiSourceAttention(Attention):
             )
 
     def get_config(self) -> dict[str, Any]:
-        config = keras.layers.Layer.get_config(self)
         attentions = [keras.saving.serialize_keras_object(one) for one in self.attentions]
-        return {**config, "attentions": attentions}
+        return {**super().get_config(), "attentions": attentions}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "MultiSourceAttention":

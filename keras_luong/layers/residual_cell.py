@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from keras_luong.layers.cells import build_cell, check_cell, output_depth, takes_training
+from keras_luong.layers.checks import check_not_regularized
 
 Tensor = Any
 
@@ -48,6 +49,7 @@ class ResidualCell(keras.layers.Layer):
     def __init__(self, cell: Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         check_cell(cell)
+        check_not_regularized("ResidualCell", cell)
         self.cell = cell
         self._cell_takes_training = takes_training(cell)
 
@@ -69,13 +71,18 @@ class ResidualCell(keras.layers.Layer):
 
     def call(self, inputs: Tensor, states: Any, training: bool | None = None) -> tuple[Tensor, Any]:
         kwargs = {"training": training} if self._cell_takes_training else {}
-        output, states = self.cell(inputs, states, **kwargs)
-        return output + ops.cast(inputs, output.dtype), states
+        outputs = self.cell(inputs, states, **kwargs)
+        output, states = keras.tree.map_structure(self._cast, outputs)
+        return output + self._cast(inputs), states
+
+    def _cast(self, tensor: Tensor) -> Tensor:
+        return ops.cast(tensor, self.compute_dtype)
 
     def get_initial_state(self, batch_size: Any = None) -> Any:
         """Zeros, or what the wrapped cell starts with."""
         if hasattr(self.cell, "get_initial_state"):
-            return self.cell.get_initial_state(batch_size=batch_size)
+            states = self.cell.get_initial_state(batch_size=batch_size)
+            return keras.tree.map_structure(self._cast, states)
         return keras.tree.map_structure(
             lambda size: ops.zeros((batch_size, size), self.compute_dtype), self.state_size
         )

@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from functools import reduce
 from typing import Any
 
+import keras
 from keras import ops
 
-from keras_luong.functional import float32_at_least
+from keras_luong.functional import float32_at_least, wider
 from keras_luong.models.compiled import CompiledFunctions
 from keras_luong.models.generation import Generation
 from keras_luong.models.seq2seq import Seq2Seq
@@ -113,5 +115,11 @@ def _mixed(
     outputs = [step(ids, state, memory) for step, state, memory in parts]
     logits, new_states, scores = zip(*outputs, strict=True)
     log_probs = [ops.log_softmax(float32_at_least(one), axis=-1) for one in logits]
-    of_all = ops.logsumexp(ops.stack(log_probs), axis=0) - math.log(len(steps))
-    return of_all, list(new_states), sum(scores) / len(steps)
+    of_all = ops.logsumexp(_stacked(log_probs), axis=0) - math.log(len(steps))
+    return of_all, list(new_states), ops.sum(_stacked(scores), axis=0) / len(steps)
+
+
+def _stacked(parts: Sequence[Tensor]) -> Tensor:
+    """What several models give, in the widest of their dtypes."""
+    dtype = reduce(wider, (keras.backend.standardize_dtype(one.dtype) for one in parts))
+    return ops.stack([ops.cast(one, dtype) for one in parts])

@@ -24,7 +24,8 @@ def whole_product(
         **mode: `training`, for a head with dropout.
     """
     if head is None:
-        return target_embedding(vectors, reverse=True)
+        # Keras' embedding multiplies by float32 weights whatever its policy says.
+        return ops.cast(target_embedding(vectors, reverse=True), _tied_dtype(target_embedding))
     return head(vectors, **mode)
 
 
@@ -78,7 +79,7 @@ def vocabulary_product(
 
 
 def _tied(embedding: Any, word_ids: Tensor) -> Callable[[Tensor], Tensor]:
-    dtype = embedding.reverse_dtype or embedding.compute_dtype
+    dtype = _tied_dtype(embedding)
     kernel = ops.transpose(ops.cast(embedding(word_ids), dtype))
     soft_cap = embedding.logit_soft_cap
 
@@ -87,3 +88,8 @@ def _tied(embedding: Any, word_ids: Tensor) -> Callable[[Tensor], Tensor]:
         return products if soft_cap is None else soft_cap * ops.tanh(products / soft_cap)
 
     return logits
+
+
+def _tied_dtype(embedding: Any) -> str:
+    """The dtype of the logits that an embedding gives."""
+    return embedding.reverse_dtype or embedding.compute_dtype

@@ -311,3 +311,8 @@ def test_in_a_model_of_unknown_sizes():
     logits, earlier = random(2, 3, 7).astype("float32"), some_earlier(2, 3, 7).astype("float32")
     scores = model.predict([logits, earlier], verbose=0)
     np.testing.assert_allclose(scores, by_loops("parallel", logits, earlier), atol=1e-6)
+
+
+def test_an_unknown_mode_is_refused():
+    with pytest.raises(ValueError, match=r"`mode` must be one of .*'hrad'"):
+        monotonic_scores(np.zeros((1, 1, 2)), np.zeros((1, 1, 2)), mode="hrad")

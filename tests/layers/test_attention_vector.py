@@ -10,6 +10,7 @@ from keras_luong.layers import AttentionVector
     [
         ({"units": 0}, ["units", "at least 1", "None", "0"]),
         ({"units": 4, "gate": "update"}, ["gate", "context", "source", "both", "'update'"]),
+        ({"units": None, "activation": "relu"}, ["`activation`", "attention vector", "'relu'"]),
         ({"units": None, "use_bias": True}, ["use_bias", "attention vector", "units=None"]),
         ({"units": None, "two_layer": True}, ["two_layer", "attention vector", "units=None"]),
         ({"units": None, "gate": "both"}, ["gate", "attention vector", "units=None"]),

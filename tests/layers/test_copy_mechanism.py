@@ -7,6 +7,7 @@ from keras import ops
 
 from keras_luong import CopyMechanism
 from tests.layers.layer_checks import check_config, dtype_of, to_numpy
+from tests.reference import why_not
 
 BATCH, STEPS, LENGTH, WORDS, UNITS, DEPTH = 2, 3, 5, 9, 4, 6
 # Word 5 stands twice, padding follows; in the second sentence an id that has no target.
@@ -89,6 +90,17 @@ def test_half_precision_has_log_probabilities_in_float32(policy):
     assert dtype_of(log_probs) == "float32" == dtype_of(layer.bias)
     sums = np.exp(to_numpy(log_probs)[0]).sum(axis=-1)
     np.testing.assert_allclose(sums, 1.0, atol=0.02)
+
+
+@pytest.mark.skipif(bool(why_not("float64")), reason="float64 is not there")
+@pytest.mark.parametrize(("policy", "logits"), [("float64", "float32"), ("float32", "float64")])
+def test_float64_of_logits_or_policy_comes_out(policy, logits):
+    layer, given = CopyMechanism(WORDS, dtype=policy), arrays()
+    given["logits"] = given["logits"].astype(logits)
+    log_probs = layer(**given, copied_ids=layer.copied_ids(SOURCE))
+    assert dtype_of(log_probs) == "float64"
+    expected = by_loops(layer, given, {1: 1, 3: 3, 4: 4, 5: 5, 6: 6})
+    np.testing.assert_allclose(np.exp(to_numpy(log_probs)[0]), expected, atol=1e-6)
 
 
 def test_config():

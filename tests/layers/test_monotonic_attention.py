@@ -13,6 +13,7 @@ from keras_luong.layers import (
     BahdanauAttention,
     LuongAttention,
     MonotonicAttention,
+    MultiSourceAttention,
 )
 from tests.layers.layer_checks import to_numpy
 
@@ -25,6 +26,10 @@ from tests.layers.layer_checks import to_numpy
         (LuongAttention(probability_fn="sparsemax"), {}, ["softmax", "'sparsemax'"]),
         (BahdanauAttention(4, use_coverage=True), {}, ["without coverage"]),
         (LuongAttention(dropout=0.5), {}, ["dropout", "MonotonicAttention", "0.5"]),
+        (MultiSourceAttention([LuongAttention()]), {}, ["LuongAttention", "MultiSourceAttention"]),
+        (LuongAttention(), {"probability_fn": "sparsemax"}, ["probability_fn"]),
+        (LuongAttention(), {"use_coverage": True}, ["use_coverage"]),
+        (LuongAttention(), {"dropout": 1.0}, ["`dropout`", "[0, 1)", "1.0"]),
         (LuongAttention(), {"mode": "soft"}, ["mode", "parallel", "recursive", "hard", "'soft'"]),
         (LuongAttention(), {"sigmoid_noise": -1.0}, ["sigmoid_noise", "at least 0", "-1.0"]),
     ],

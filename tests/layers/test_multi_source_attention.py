@@ -18,6 +18,14 @@ def test_refused_options(attentions):
         MultiSourceAttention(attentions)
 
 
+@pytest.mark.parametrize(
+    "option", [{"dropout": 0.9}, {"probability_fn": "hardmax"}, {"use_coverage": True}], ids=str
+)
+def test_options_of_its_attentions_are_not_its_own(option):
+    with pytest.raises(ValueError, match=next(iter(option))):
+        MultiSourceAttention([LuongAttention()], **option)
+
+
 def ones(*shape):
     return np.ones(shape, "float32")
 

@@ -127,6 +127,12 @@ def test_config():
     check_config(ResidualCell(keras.layers.GRUCell(DEPTH, dropout=0.2), name="upper"))
 
 
+def test_an_activity_regularizer_inside_is_refused():
+    # All wrappers ask the same function.
+    with pytest.raises(ValueError, match=r"ResidualCell .*`activity_regularizer`.*outermost"):
+        ResidualCell(keras.layers.LSTMCell(DEPTH, activity_regularizer="l2"))
+
+
 def test_what_is_refused():
     with pytest.raises(ValueError, match="input depth 3 and output depth 4"):
         ResidualCell(keras.layers.LSTMCell(DEPTH)).build((BATCH, 3))

@@ -11,6 +11,7 @@ from keras_luong import luong_seq2seq
 from keras_luong.ids import END_ID, PADDING_ID, START_ID
 from keras_luong.models import Ensemble
 from keras_luong.search import BeamSearch, SamplingSearch
+from tests.layers.layer_checks import dtype_of
 from tests.search.running import to_numpy
 
 SOURCE_IDS, TARGET_IDS, MAX_LENGTH = 8, 9, 5
@@ -103,6 +104,20 @@ def test_a_model_with_itself_is_the_model(count):
     np.testing.assert_array_equal(result.lengths, expected.lengths)
     for name in ("scores", "log_probs", "attention_scores"):
         np.testing.assert_allclose(getattr(result, name), getattr(expected, name), atol=1e-4)
+
+
+def test_models_of_two_policies():
+    wide = fresh(1)
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    models = wide, fresh(2)
+    both = Ensemble(models)
+    memories, states = both.encode(SOURCE)
+    start = np.full((len(SOURCE), 1), START_ID, "int32")
+    log_probs, _, scores = both.step(start, both.initial_state(states, memories), memories)
+    assert dtype_of(log_probs) == dtype_of(scores) == "float32"
+    # Bfloat16 has three digits, and a step rounds elsewhere than a whole pass.
+    expected = averaged(models, start)
+    np.testing.assert_allclose(ops.convert_to_numpy(log_probs), expected, rtol=0.05, atol=0.05)
 
 
 def test_sampling_of_an_ensemble_repeats_itself_by_its_seed():

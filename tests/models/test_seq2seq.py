@@ -351,6 +351,32 @@ def test_an_embedding_of_both_sides_stays_shared(tmp_path):
 
 
 # ---------------------------------------------------------------------------------------------
+# Options and precision
+# ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("option", [{"dropuot": 0.3}, {"dtype": "mixed_float16"}], ids=str)
+def test_arguments_that_keras_would_drop_are_refused(option):
+    with pytest.raises(TypeError, match=next(iter(option))):
+        build(**option)
+
+
+def test_a_config_can_be_used_twice():
+    config = build().get_config()
+    one, other = (Seq2Seq.from_config(config) for _ in range(2))
+    assert one.get_config() == other.get_config() == config
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_logits_have_the_dtype_of_the_head(tied):
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    model = build(tied=tied)
+    logits = model((SOURCE, np.array([[2, 4]] * len(SOURCE), "int32")))
+    dtypes = {keras.backend.standardize_dtype(one.dtype) for one in (logits, model.output)}
+    assert dtypes == {"bfloat16"}
+
+
+# ---------------------------------------------------------------------------------------------
 # Weights that change
 # ---------------------------------------------------------------------------------------------
 
