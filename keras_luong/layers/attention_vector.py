@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from keras_luong.functional import activate, project
-from keras_luong.layers.checks import check_one_of
+from keras_luong.layers.checks import check_one_of, checked_count
 
 Tensor = Any
 GATES = (None, "context", "source", "target", "both")
@@ -71,7 +71,7 @@ class AttentionVector(keras.layers.Layer):
         super().__init__(autocast=False, **kwargs)
         self.supports_masking = True
         _check_options(units, use_bias, two_layer, gate)
-        self.units = units
+        self.units = None if units is None else checked_count("units", units)
         self.activation = keras.activations.get(activation)
         self.use_bias = use_bias
         self.two_layer = two_layer
@@ -155,8 +155,6 @@ class AttentionVector(keras.layers.Layer):
 
 def _check_options(units: int | None, use_bias: bool, two_layer: bool, gate: str | None) -> None:
     check_one_of("gate", gate, GATES)
-    if units is not None and units < 1:
-        raise ValueError(f"units must be at least 1, or None. Received: {units}")
     if units is None:
         given = {
             "use_bias": use_bias,

@@ -7,6 +7,7 @@ from keras import ops
 
 from keras_luong import functional
 from keras_luong.layers.attention import Attention, AttentionMemory
+from keras_luong.layers.checks import checked_count
 
 Tensor = Any
 
@@ -88,9 +89,7 @@ class BahdanauAttention(Attention):
             seed=seed,
             **kwargs,
         )
-        if units < 1:
-            raise ValueError(f"units must be at least 1. Received: {units}")
-        self.units = units
+        self.units = checked_count("units", units)
         self.normalize = normalize
 
     def build_score(self, query_depth: int, key_depth: int) -> None:

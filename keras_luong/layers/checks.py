@@ -1,5 +1,6 @@
 """Checks of call arguments that the layers share."""
 
+from numbers import Integral
 from typing import Any
 
 import keras
@@ -76,3 +77,10 @@ def check_one_of(name: str, value: Any, allowed: tuple[Any, ...]) -> None:
     """Refuses a value that is not among the allowed ones."""
     if value not in allowed:
         raise ValueError(f"{name} must be one of {allowed}. Received: {value!r}")
+
+
+def checked_count(name: str, value: Any, least: int = 1) -> int:
+    """An integer of any kind, NumPy's too, as an `int`; raises below `least`."""
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
+        raise ValueError(f"`{name}` must be an integer of at least {least}. Received: {value!r}")
+    return int(value)

@@ -9,6 +9,7 @@ from keras import ops
 
 from keras_luong.functional import copy_log_probs, project, weighted_sum
 from keras_luong.ids import PADDING_ID, UNKNOWN_ID
+from keras_luong.layers.checks import checked_count
 
 Tensor = Any
 _NOTHING = -1
@@ -90,15 +91,10 @@ class CopyMechanism(keras.layers.Layer):
     ) -> None:
         # The layer casts: logits may have more digits than its other inputs.
         super().__init__(autocast=False, **kwargs)
-        if vocabulary_size < 1 or max_unknown_words < 0:
-            raise ValueError(
-                "vocabulary_size must be at least 1 and max_unknown_words at least 0. Received: "
-                f"vocabulary_size={vocabulary_size}, max_unknown_words={max_unknown_words}"
-            )
-        self.vocabulary_size = vocabulary_size
+        self.vocabulary_size = checked_count("vocabulary_size", vocabulary_size)
         self.target_ids = None if target_ids is None else _checked(target_ids, vocabulary_size)
-        self.max_unknown_words = max_unknown_words
-        self.unknown_id = unknown_id
+        self.max_unknown_words = checked_count("max_unknown_words", max_unknown_words, least=0)
+        self.unknown_id = checked_count("unknown_id", unknown_id, least=0)
 
     @property
     def source_vocabulary_size(self) -> int:

@@ -1,12 +1,15 @@
 """`FastRNN`: `keras.layers.RNN` with a loop of its own where it can have one."""
 
+import copy
 from typing import Any
 
 import keras
 from keras import ops
 
 from keras_luong.functional import project, recurrent_loop, zero_masked
+from keras_luong.layers.cells import check_cell
 from keras_luong.layers.fast_loop import KINDS, input_bias, is_fast_cell, loop_weights
+from keras_luong.layers.freezing import freeze_parts, parts_as_configured
 
 Tensor = Any
 
@@ -21,7 +24,19 @@ class FastRNN(keras.layers.RNN):
     else `keras.layers.RNN` takes, such as a `LayerNormLSTMCell`, runs as it does there.
 
     Args:
-        cell: See `keras.layers.RNN`, as for all other arguments.
+        cell: A recurrent cell, or a list of such. See `keras.layers.RNN`, as for all other
+            arguments.
+        return_sequences: Whether to return the outputs of all steps.
+        return_state: Whether to return the last states too.
+        go_backwards: Whether to run from the last step to the first, and to return outputs in that
+            order; the mask that they carry stays as it was.
+        stateful: Whether a batch starts from the last states of the batch before.
+        unroll: Whether to unroll the loop.
+        zero_output_for_mask: Whether masked steps put out zeros.
+        **kwargs: `name`, `dtype` and the like of `keras.layers.Layer`.
+
+    Raises:
+        ValueError: For a cell that is none, such as a `keras.layers.LSTM`.
 
     Example:
 
@@ -30,6 +45,36 @@ class FastRNN(keras.layers.RNN):
     >>> print(tuple(layer(np.ones((2, 3, 5))).shape))
     (2, 3, 4)
     """
+
+    def __init__(
+        self,
+        cell: Any,
+        return_sequences: bool = False,
+        return_state: bool = False,
+        go_backwards: bool = False,
+        stateful: bool = False,
+        unroll: bool = False,
+        zero_output_for_mask: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        for one in cell if isinstance(cell, list | tuple) else [cell]:
+            check_cell(one)
+        super().__init__(
+            cell,
+            return_sequences=return_sequences,
+            return_state=return_state,
+            go_backwards=go_backwards,
+            stateful=stateful,
+            unroll=unroll,
+            zero_output_for_mask=zero_output_for_mask,
+            **kwargs,
+        )
+        freeze_parts(self)
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "FastRNN":
+        with parts_as_configured():
+            return super().from_config(copy.deepcopy(config), custom_objects)
 
     def call(
         self,

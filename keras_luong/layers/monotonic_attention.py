@@ -8,6 +8,7 @@ from keras import ops
 from keras_luong import functional
 from keras_luong.layers.attention import Attention, AttentionMemory, row_mask
 from keras_luong.layers.checks import check_one_of
+from keras_luong.layers.freezing import freeze_parts, parts_as_configured
 
 Tensor = Any
 
@@ -101,6 +102,7 @@ class MonotonicAttention(Attention):
         self.max_source_length = attention.max_source_length
         if sigmoid_noise and self.seed_generator is None:
             self.seed_generator = keras.random.SeedGenerator(seed)
+        freeze_parts(self)
 
     @property
     def has_state(self) -> bool:
@@ -158,7 +160,8 @@ class MonotonicAttention(Attention):
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "MonotonicAttention":
         attention = keras.saving.deserialize_keras_object(config["attention"])
-        return cls(**{**config, "attention": attention})
+        with parts_as_configured():
+            return cls(**{**config, "attention": attention})
 
 
 def _check_wrapped(attention: Any) -> None:

@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from keras_luong.layers.attention import Attended, Attention
+from keras_luong.layers.freezing import freeze_parts, parts_as_configured
 
 Tensor = Any
 
@@ -68,6 +69,7 @@ class MultiSourceAttention(Attention):
                 f"each memory. Received: {attentions!r}"
             )
         self.attentions = attentions
+        freeze_parts(self)
 
     @property
     def has_state(self) -> bool:
@@ -223,4 +225,5 @@ class MultiSourceAttention(Attention):
             keras.saving.deserialize_keras_object(copy.deepcopy(one))
             for one in config["attentions"]
         ]
-        return cls(**{**config, "attentions": attentions})
+        with parts_as_configured():
+            return cls(**{**config, "attentions": attentions})

@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from keras_luong.layers.cells import build_cell, check_cell, output_depth, takes_training
+from keras_luong.layers.freezing import freeze_parts, parts_as_configured
 
 Tensor = Any
 
@@ -50,6 +51,7 @@ class ResidualCell(keras.layers.Layer):
         check_cell(cell)
         self.cell = cell
         self._cell_takes_training = takes_training(cell)
+        freeze_parts(self)
 
     @property
     def state_size(self) -> Any:
@@ -86,4 +88,5 @@ class ResidualCell(keras.layers.Layer):
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "ResidualCell":
         cell = keras.saving.deserialize_keras_object(copy.deepcopy(config["cell"]))
-        return cls(**{**config, "cell": cell})
+        with parts_as_configured():
+            return cls(**{**config, "cell": cell})

@@ -8,6 +8,7 @@ from keras import ops
 from keras.optimizers.schedules import LearningRateSchedule
 
 from keras_luong.ids import PADDING_ID
+from keras_luong.layers.checks import checked_count
 
 Tensor = Any
 
@@ -79,10 +80,8 @@ class ScheduledSampling(keras.layers.Layer):
             raise ValueError(
                 f"teacher_forcing must be a schedule or from 0 to 1. Received: {teacher_forcing}"
             )
-        if passes < 1:
-            raise ValueError(f"passes must be at least 1. Received: {passes}")
         self.teacher_forcing = teacher_forcing
-        self.passes = passes
+        self.passes = checked_count("passes", passes)
         self.draws = draws
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)

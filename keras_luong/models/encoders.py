@@ -6,6 +6,7 @@ from typing import Any
 import keras
 
 from keras_luong.layers import FastRNN, LayerNormLSTMCell, WordDropout
+from keras_luong.layers.checks import check_one_of, checked_count
 from keras_luong.models.dropout import dropout_class
 
 _CELLS = {
@@ -91,10 +92,10 @@ def rnn_encoder(
         `embeddings_in_memory`: [Gehring et al. 2017](https://arxiv.org/abs/1705.03122), section
         3.3. There the sum is what attention reads and not what it scores; here it is both.
     """
-    sizes = {"vocabulary_size": vocabulary_size, "embedding_dim": embedding_dim, "units": units}
-    for what, size in {**sizes, "num_layers": num_layers}.items():
-        if size < 1:
-            raise ValueError(f"{what} must be at least 1. Received: {size}")
+    vocabulary_size = checked_count("vocabulary_size", vocabulary_size)
+    embedding_dim = checked_count("embedding_dim", embedding_dim)
+    units, num_layers = checked_count("units", units), checked_count("num_layers", num_layers)
+    state_sizes = [checked_count("state_sizes", size) for size in state_sizes]
     _check_directions(bidirectional, num_layers)
     if not 0 <= recurrent_dropout < 1:
         raise ValueError(
@@ -126,8 +127,7 @@ def rnn_encoder(
 
 def cell_class(name: str) -> type[keras.layers.Layer]:
     """The recurrent cell of a short name."""
-    if name not in _CELLS:
-        raise ValueError(f"cell must be one of {sorted(_CELLS)}. Received: {name!r}")
+    check_one_of("cell", name, tuple(_CELLS))
     return _CELLS[name]
 
 

@@ -8,6 +8,7 @@ from keras import ops
 from keras_luong.functional import zero_masked
 from keras_luong.ids import PADDING_ID
 from keras_luong.layers import AttentionDecoder, CopyMechanism, WordDropout
+from keras_luong.layers.freezing import freeze_parts, parts_as_configured
 from keras_luong.models.dropout import dropout_class
 from keras_luong.models.vocabulary_product import whole_product
 
@@ -36,20 +37,25 @@ class DecoderWithScores(keras.layers.Layer):
 
     Args:
         decoder: The decoder.
+        trainable: Whether it is trained.
     """
 
-    def __init__(self, decoder: AttentionDecoder) -> None:
-        super().__init__(dtype=decoder.dtype_policy)
+    def __init__(self, decoder: AttentionDecoder, trainable: bool = True) -> None:
+        super().__init__(dtype=decoder.dtype_policy, trainable=trainable)
         self.decoder = decoder
         self.built = True
+        freeze_parts(self)
 
     def get_config(self) -> dict[str, Any]:
         """The decoder; name and dtype are made of it."""
-        return {"decoder": keras.saving.serialize_keras_object(self.decoder)}
+        decoder = keras.saving.serialize_keras_object(self.decoder)
+        return {"decoder": decoder, "trainable": self.trainable}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "DecoderWithScores":
-        return cls(keras.saving.deserialize_keras_object(config["decoder"]))
+        decoder = keras.saving.deserialize_keras_object(config["decoder"])
+        with parts_as_configured():
+            return cls(decoder, config["trainable"])
 
     def call(
         self,

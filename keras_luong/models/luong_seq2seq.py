@@ -12,6 +12,7 @@ from keras_luong.layers import (
     ScheduledSampling,
 )
 from keras_luong.layers.cells import flat_state_size
+from keras_luong.layers.checks import checked_count
 from keras_luong.models.encoders import cell_class, rnn_encoder
 from keras_luong.models.seq2seq import Seq2Seq
 
@@ -103,10 +104,13 @@ def luong_seq2seq(
         [Luong, Pham, Manning 2015](https://arxiv.org/abs/1508.04025). The paper's encoder reads one
         way; two ways are the default here, as in the reference models that followed it.
     """
+    units, num_layers = checked_count("units", units), checked_count("num_layers", num_layers)
     halves = bidirectional is True
     if halves and units % 2:
         raise ValueError(f"units must be even for a bidirectional encoder. Received: {units}")
-    embedding_dim = units if embedding_dim is None else embedding_dim
+    embedding_dim = checked_count(
+        "embedding_dim", units if embedding_dim is None else embedding_dim
+    )
     if share_embeddings and source_vocabulary_size != target_vocabulary_size:
         raise ValueError(
             "share_embeddings is for one vocabulary on both sides. Received: "

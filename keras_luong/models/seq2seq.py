@@ -14,6 +14,7 @@ from keras_luong.layers import (
     CopyMechanism,
     ScheduledSampling,
 )
+from keras_luong.layers.freezing import freeze_parts, parts_as_configured
 from keras_luong.models.compiled import CompiledFunctions
 from keras_luong.models.forced_decoding import DecoderWithScores, ForcedDecoding, Rates
 from keras_luong.models.generation import Generation
@@ -138,6 +139,7 @@ class Seq2Seq(Generation, keras.Model):
         self.consistency = consistency
         self._forced = forced
         self._searches = CompiledFunctions()
+        freeze_parts(self)
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Tensor:
         if not training or self.scheduled_sampling is None:
@@ -243,7 +245,7 @@ class Seq2Seq(Generation, keras.Model):
     def initial_state(self, states: Any, memory: AttentionMemory) -> list[Tensor]:
         """The state a search starts from: flat, each `(b, 1, ...)`, the step's index last."""
         flat = self.decoder.cell.initial_states(memory, states)
-        position = ops.zeros_like(flat[0][:, :1], dtype="int32")
+        position = self.decoder.cell.initial_position(memory, states)[:, None]
         return [ops.expand_dims(state, 1) for state in [*flat, position]]
 
     def step(
@@ -390,7 +392,8 @@ class Seq2Seq(Generation, keras.Model):
         for name in _PARTS:
             # A model that was saved before there was such a part has none.
             parts[name] = _deserialized(config.get(name), parts.get("encoder"), custom_objects)
-        return cls(**{**config, **parts})
+        with parts_as_configured():
+            return cls(**{**config, **parts})
 
 
 def _serialized(part: Any, encoder: Any) -> Any:

@@ -183,7 +183,7 @@ def test_a_call_without_a_memory_is_refused():
         ({"cell": "lstm"}, ["cell", "recurrent cell", "'lstm'"]),
         ({"attention": keras.layers.Attention()}, ["attention", "LuongAttention", "Attention"]),
         ({"attention": "general"}, ["attention", "LuongAttention", "'general'"]),
-        ({"units": 0}, ["units", "at least 1", "None", "0"]),
+        ({"units": 0}, ["units", "at least 1", "0"]),
         ({"units": None, "use_bias": True}, ["use_bias", "attention vector", "units=None"]),
     ],
     ids=["dense", "name", "keras_attention", "score", "units", "use_bias"],

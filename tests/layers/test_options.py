@@ -27,6 +27,7 @@ from tests.layers.layer_checks import (
     check_saved,
     check_symbolic,
     check_training,
+    symbolic_inputs,
     to_numpy,
 )
 from tests.layers.options import ALONE, PAIRS
@@ -84,7 +85,7 @@ def test_every_option_has_a_row(layer):
         if name == layer.__name__
     ]
     if layer is AttentionVector:  # made by the cell, from options of its own
-        configs = [case.make().cell.attention_vector.get_config() for case in DECODER_CASES]
+        configs = [case.make().cell.attention_vector.get_config() for case in DECODERS.values()]
     for name, parameter in inspect.signature(layer.__init__).parameters.items():
         if name == "self" or parameter.kind is inspect.Parameter.VAR_KEYWORD:
             continue
@@ -93,7 +94,7 @@ def test_every_option_has_a_row(layer):
         assert values - plain, f"no row sets {name} of {layer.__name__}"
 
 
-DECODER_CASES = [case for name, case in ALONE.items() if name.startswith("decoder")]
+DECODERS = {name: case for name, case in ALONE.items() if name.startswith("decoder")}
 
 
 # ---------------------------------------------------------------------------------------------
@@ -243,6 +244,84 @@ def test_invariance(case):
 
 
 # ---------------------------------------------------------------------------------------------
+# States: a decoder goes on where it stopped
+# ---------------------------------------------------------------------------------------------
+
+
+def in_pieces(decoder, arrays):
+    """The outputs of one call over a target, and those of two calls, one after the other."""
+    whole = decoder(**arrays, return_attention_scores=True)
+    before = {name: one[:, :2] if is_target(name) else one for name, one in arrays.items()}
+    after = {name: one[:, 2:] if is_target(name) else one for name, one in arrays.items()}
+    first, *states = decoder(**before)
+    after["initial_state"] = states
+    return whole, first, after
+
+
+def pieces_case(name):
+    """A decoder that returns its states, and arrays with holes in the mask of the first piece."""
+    case = ALONE[name]
+    mask = np.array([[False, True, True], [True, False, True]])
+    return AttentionDecoder(case.make().cell, return_state=True), {
+        **case.arrays,
+        "sequences_mask": mask,
+    }
+
+
+def check_pieces(decoder, arrays, atol):
+    whole, first, after = in_pieces(decoder, arrays)
+    vectors, scores, *states = to_numpy(whole)
+    second, of_second, *last = to_numpy(decoder(**after, return_attention_scores=True))
+    parts = [(first, vectors[:, :2]), (second, vectors[:, 2:]), (of_second, scores[:, 2:])]
+    for one, other in [*parts, *zip(last, states, strict=True)]:
+        np.testing.assert_allclose(to_numpy(one)[0], other, rtol=0, atol=atol)
+    return after, vectors
+
+
+@in_float32
+@pytest.mark.parametrize("name", DECODERS)
+def test_a_decoder_goes_on_from_its_states(name):
+    check_pieces(*pieces_case(name), atol=2e-6)
+
+
+@in_float32
+@pytest.mark.parametrize("name", ["local_m", "coverage", "no_input_feeding"])
+def test_a_decoder_goes_on_from_its_states_in_16_bits(name):
+    keras.config.set_dtype_policy("mixed_float16")
+    check_pieces(*pieces_case(f"decoder_{name}"), atol=2e-3)
+
+
+@in_float32
+@pytest.mark.parametrize("return_sequences", [True, False])
+def test_the_fast_loop_goes_on_from_states(return_sequences):
+    decoder, arrays = pieces_case("decoder_general")
+    after, vectors = check_pieces(decoder, arrays, atol=2e-6)
+    fast = AttentionDecoder(decoder.cell, return_sequences=return_sequences)
+    expected = vectors[:, 2:] if return_sequences else vectors[:, 2]
+    np.testing.assert_allclose(to_numpy(fast(**after))[0], expected, rtol=0, atol=2e-6)
+
+
+@in_float32
+@pytest.mark.parametrize("name", ["local_m", "coverage"])
+def test_a_saved_model_goes_on_from_states(name, tmp_path):
+    decoder, arrays = pieces_case(f"decoder_{name}")
+    _, _, after = in_pieces(decoder, arrays)
+    expected = to_numpy(decoder(**after))
+    inputs = symbolic_inputs(to_arrays(after))
+    model = keras.Model(inputs, decoder(**inputs))
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    loaded.compile(jit_compile=keras.backend.backend() != "torch")
+    actual = loaded.predict(to_arrays(after), verbose=0)
+    for one, other in zip(to_numpy(actual), expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=2e-6)
+
+
+def to_arrays(tree):
+    return keras.tree.map_structure(ops.convert_to_numpy, tree)
+
+
+# ---------------------------------------------------------------------------------------------
 # Gradients, along random directions, against differences in float64
 # ---------------------------------------------------------------------------------------------
 
@@ -303,7 +382,7 @@ in_float64 = pytest.mark.skipif(
 @in_float64
 @each_option
 def test_gradients(case):
-    if keras.backend.backend() == "jax" and case in DECODER_CASES:
+    if keras.backend.backend() == "jax" and case in DECODERS.values():
         pytest.skip("Keras' own cells round to float32 there; test_attention_decoder_numbers.py")
     check_gradients(case)
 
