@@ -16,6 +16,8 @@ def freeze_parts(layer: keras.layers.Layer) -> None:
     itself only, and those of its parts would still be trained.
     """
     if not layer.trainable and not _as_configured.get():
+        # On TensorFlow Keras does not see an attribute that is set to the value it has.
+        layer.trainable = True
         layer.trainable = False
 
 

@@ -82,7 +82,10 @@ def test_config(rate):
     [
         (lambda: ScheduledSampling(1.1), "from 0 to 1. Received: 1.1"),
         (lambda: ScheduledSampling(float("nan")), "Received: nan"),
-        (lambda: ScheduledSampling(0.5, passes=0), "`passes` must be an integer of at least 1. Received: 0"),
+        (
+            lambda: ScheduledSampling(0.5, passes=0),
+            "`passes` must be an integer of at least 1. Received: 0",
+        ),
     ],
 )
 def test_wrong_arguments(make, message):
