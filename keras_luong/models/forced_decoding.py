@@ -10,6 +10,7 @@ from keras_luong.ids import PADDING_ID
 from keras_luong.layers import AttentionDecoder, CopyMechanism, WordDropout
 from keras_luong.layers.freezing import freeze_parts, parts_as_configured
 from keras_luong.models.dropout import dropout_class
+from keras_luong.models.memory_mask import MemoryMask
 from keras_luong.models.vocabulary_product import whole_product
 
 Tensor = Any
@@ -100,6 +101,7 @@ class ForcedDecoding:
         self._target_embedding, self._decoder, self._head = target_embedding, decoder, head
         self._copy_mechanism = copy_mechanism
         self._drop = dropout_class(rates.variational_dropout)(rates.dropout)
+        self.memory_mask = MemoryMask()
         self._drop_words = WordDropout(rates.word_dropout) if rates.word_dropout else None
 
     def __call__(
@@ -130,14 +132,14 @@ class ForcedDecoding:
         # To a layer inside a functional model a `None` would be an answer.
         mode = {} if training is None else {"training": training}
         words = target if words is None else words
-        copying, source_mask = self._copy_mechanism, ops.not_equal(source, PADDING_ID)
+        copying, memory_mask = self._copy_mechanism, self.memory_mask(memory, source)
         with_scores = return_attention_scores or copying is not None
         outputs = self._decoder(
             self._drop(self._target_embedding(self._embedded(words, **mode)), **mode),
             memory,
             initial_state=initial_state,
             sequences_mask=ops.not_equal(target, PADDING_ID),
-            memory_mask=source_mask,
+            memory_mask=memory_mask,
             return_attention_scores=with_scores,
             **mode,
         )
@@ -145,7 +147,7 @@ class ForcedDecoding:
         vectors = self._drop(vectors, **mode)
         logits = whole_product(self._head, self._target_embedding, vectors)
         if copying is not None:
-            memory = zero_masked(memory, source_mask)
+            memory = zero_masked(memory, memory_mask)
             logits = copying(logits, vectors, scores, memory, copying.copied_ids(source))
         return logits, scores
 

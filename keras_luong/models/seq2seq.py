@@ -18,6 +18,7 @@ from keras_luong.layers.freezing import freeze_parts, parts_as_configured
 from keras_luong.models.compiled import CompiledFunctions
 from keras_luong.models.forced_decoding import DecoderWithScores, ForcedDecoding, Rates
 from keras_luong.models.generation import Generation
+from keras_luong.models.memory_mask import check_encoder
 from keras_luong.models.vocabulary_product import vocabulary_product, whole_product
 
 Tensor = Any
@@ -58,7 +59,10 @@ class Seq2Seq(Generation, keras.Model):
 
     Args:
         encoder: Model or layer from source ids `(b, s)` to the memory `(b, s, d)`, or to a list of
-            the memory and the decoder's flat initial states, as `rnn_encoder` makes it.
+            the memory and the decoder's flat initial states, as `rnn_encoder` makes it. Where the
+            memory carries a Keras mask, it says which positions are kept, and it may be shorter
+            than the source, as from a pyramid; without one, id 0 is padding. The memory stands in
+            the order of the source.
         target_embedding: Embedding layer of the target ids.
         decoder: An `AttentionDecoder` with `return_sequences=True` and `return_state=False`.
         head: Layer from attention vectors to logits. `None` ties it to the target embedding, which
@@ -86,6 +90,11 @@ class Seq2Seq(Generation, keras.Model):
 
     Output shape:
         Logits `(b, t, vocabulary)`, the unknown words of a copy mechanism counted.
+
+    Raises:
+        ValueError: For parts that do not fit together, and for an encoder that is stateful, whose
+            memory stands in reverse, or whose memory has another length than the source and carries
+            no mask.
 
     Example:
 
@@ -125,6 +134,7 @@ class Seq2Seq(Generation, keras.Model):
         rates = Rates(dropout, variational_dropout, word_dropout)
         forced = ForcedDecoding(target_embedding, decoder, head, copy_mechanism, rates)
         encoded = _memory_and_states(encoder(_known_source(copy_mechanism, source)))
+        check_encoder(encoder, needs_every_id=copy_mechanism is not None)
         logits, _ = forced(source, *encoded, target)
         super().__init__(inputs=[source, target], outputs=logits, **kwargs)
         self.encoder = encoder
@@ -233,10 +243,14 @@ class Seq2Seq(Generation, keras.Model):
     def encode(self, source: Tensor) -> tuple[AttentionMemory, Any]:
         """Reads source ids `(b, s)`: the prepared memory, and the decoder's initial state."""
         memory, states = self._encoded(source)
-        prepared = self.decoder.cell.prepare(memory, ops.not_equal(source, PADDING_ID))
+        prepared = self.decoder.cell.prepare(memory, self._forced.memory_mask(memory, source))
         if self.copy_mechanism is not None:
             prepared = prepared._replace(copied_ids=self.copy_mechanism.copied_ids(source))
         return prepared, states
+
+    def attended_mask(self, memory: AttentionMemory) -> Tensor | None:
+        """The positions that attention scores are of, boolean `(b, s)`."""
+        return memory.mask
 
     def _encoded(self, source: Tensor, training: bool = False) -> tuple[Tensor, Any]:
         read = _known_source(self.copy_mechanism, source)

@@ -99,8 +99,7 @@ def test_config():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: CopyMechanism(0), "vocabulary_size=0"),
-        (lambda: CopyMechanism(9, max_unknown_words=-1), "max_unknown_words=-1"),
+        (lambda: CopyMechanism(0), "`vocabulary_size`.*at least 1. Received: 0"),
         (lambda: CopyMechanism(9, [1, 9]), "the largest 9 with vocabulary_size=9"),
         (lambda: CopyMechanism(9, [1.0]), "dtype float64"),
         (lambda: CopyMechanism(9, [[1]]), r"shape \(1, 1\)"),

@@ -269,6 +269,9 @@ def pieces_case(name):
     case = ALONE[name]
     mask = np.array([[False, True, True], [True, False, True]])
     decoder = AttentionDecoder(case.make().cell, return_state=True)
+    named = ("sequences", "memory", "memory_key")
+    given = [case.arrays[name] for name in named if name in case.arrays]
+    decoder.build(*(keras.tree.map_structure(np.shape, one) for one in given))
     return decoder, {**case.arrays, "sequences_mask": mask}
 
 
