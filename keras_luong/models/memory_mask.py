@@ -48,7 +48,7 @@ def check_encoder(encoder: Any, needs_every_id: bool) -> None:
         encoder: A built model or layer from ids `(b, s)` to a memory, or to it and states.
         needs_every_id: Whether the memory must have a position for every id.
     """
-    recurrent = list(_recurrent_layers(encoder))
+    recurrent = _recurrent_layers(encoder)
     for layer in recurrent:
         if layer.stateful:
             raise ValueError(
@@ -62,16 +62,28 @@ def check_encoder(encoder: Any, needs_every_id: bool) -> None:
         _check_shorter(encoder, length, needs_every_id)
 
 
-def _recurrent_layers(layer: Any) -> Iterator[Any]:
-    """The recurrent layers inside a layer; one that reads both ways stands for its two."""
-    if isinstance(layer, keras.layers.RNN | keras.layers.Bidirectional):
-        yield layer
-        return
-    inside = layer.layers if isinstance(layer, keras.Model) else vars(layer).values()
-    parts = {id(one): one for one in keras.tree.flatten(list(inside))}
-    for one in parts.values():
-        if isinstance(one, keras.layers.Layer):
-            yield from _recurrent_layers(one)
+def _recurrent_layers(encoder: Any) -> list[Any]:
+    """The recurrent layers inside; one that reads both ways stands for its two."""
+    found, waiting, seen = [], [encoder], set()
+    while waiting:
+        layer = waiting.pop()
+        if id(layer) in seen:
+            continue
+        seen.add(id(layer))
+        if isinstance(layer, keras.layers.RNN | keras.layers.Bidirectional):
+            found.append(layer)
+        else:
+            waiting.extend(_layers_held_by(layer))
+    return found
+
+
+def _layers_held_by(layer: Any) -> Iterator[keras.layers.Layer]:
+    """Layers among the attributes of a layer, and in lists and dictionaries of it."""
+    for value in layer.layers if isinstance(layer, keras.Model) else vars(layer).values():
+        several = list(value.values()) if isinstance(value, dict) else value
+        for one in several if isinstance(several, list | tuple) else [several]:
+            if isinstance(one, keras.layers.Layer):
+                yield one
 
 
 def _memory_length(encoder: Any) -> int | None:

@@ -26,6 +26,8 @@ def parts_of(layer, path="", seen=()):
     """All layers inside a layer by the path of attributes that leads to them, itself first."""
     found = {path: layer}
     inside = {"layers": layer.layers} if isinstance(layer, keras.Model) else vars(layer)
+    # On torch a layer is a module, which keeps its parts here.
+    inside = {**inside, **inside.get("_modules", {})}
     for name, value in inside.items():
         if name.startswith("_"):
             continue

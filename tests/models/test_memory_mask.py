@@ -72,7 +72,7 @@ def test_a_shorter_memory_is_read_by_the_mask_that_it_carries():
     scores = ops.convert_to_numpy(result.attention_scores)
     assert scores.shape[-1] == 3 and not scores[1, ..., 2].any()
     labels = np.where(TARGET > 0, 4, 0)
-    pyramid.compile("sgd", "sparse_categorical_crossentropy")
+    pyramid.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     assert np.isfinite(pyramid.fit((SOURCE, TARGET), labels, verbose=0).history["loss"]).all()
 
 
