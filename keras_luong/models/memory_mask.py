@@ -100,8 +100,9 @@ def _check_order(encoder: Any) -> None:
     source = np.ones((3, _LENGTH), "int32")
     source[:, 0] = 1, 2, 3
     memory = ops.convert_to_numpy(ops.cast(_memory_of(encoder(source, training=False)), "float32"))
-    differs = (memory != memory[:1]).any(axis=(0, 2))
-    if differs[-1] and not differs[0]:
+    changes = np.abs(memory - memory[:1]).max(axis=(0, 2))
+    # Not 0: rows of a product may be rounded differently.
+    if changes[0] < 0.01 * changes[-1]:
         raise ValueError(
             "The memory of an encoder must stand in the order of the source. A layer with "
             "go_backwards=True puts out its steps in reverse: turn them with keras.ops.flip(..., "
