@@ -34,6 +34,8 @@ class AttentionDecoder(keras.layers.Layer):
     and softmax; and a plain attention vector whose activation is tanh, sigmoid or none: with input
     feeding, and where neither scores nor states are asked for. It can be differentiated once. All
     else runs in the general one: `LayerNormLSTMCell`, `ResidualCell` and cells of one's own too.
+    In float64 on JAX the two differ by up to 1e-6: there the tanh of Keras, and with it `LSTMCell`
+    and `GRUCell` in the general loop, rounds to float32, while the fast loop does not.
 
     Masked target steps leave the states as they are and put out zeros, with zero scores; what
     padding holds, on either side, does not matter. The output carries the mask of `sequences`.

@@ -18,6 +18,9 @@ Tensor = Any
 class FastRNN(keras.layers.RNN):
     """`keras.layers.RNN`, faster in training, with the same numbers.
 
+    Only float64 on JAX differs: there the tanh of Keras rounds to float32, that of this loop does
+    not.
+
     For an `LSTMCell` or a `GRUCell` (`reset_after=True`) with tanh and sigmoid in their places and
     no dropout, called without an initial state, inputs are projected before the loop, and the
     gradient of the weights is one product after it. It can then be differentiated once. Whatever
