@@ -19,6 +19,7 @@ from keras_luong.layers.checks import (
     refuse_mask,
 )
 from keras_luong.layers.fast_loop import is_fast, run_fast
+from keras_luong.layers.freezing import freeze_parts, parts_as_configured
 
 Tensor = Any
 
@@ -40,6 +41,8 @@ class AttentionDecoder(keras.layers.Layer):
     and softmax; and a plain attention vector whose activation is tanh, sigmoid or none: with input
     feeding, and where neither scores nor states are asked for. It can be differentiated once. All
     else runs in the general one: `LayerNormLSTMCell`, `ResidualCell` and cells of one's own too.
+    In float64 on JAX the two differ by up to 1e-6: there the tanh of Keras, and with it `LSTMCell`
+    and `GRUCell` in the general loop, rounds to float32, while the fast loop does not.
 
     Masked target steps leave the states as they are and put out zeros, with zero scores; what
     padding holds, on either side, does not matter. The output carries the mask of `sequences`.
@@ -61,8 +64,9 @@ class AttentionDecoder(keras.layers.Layer):
         memory_key: What is compared with the queries, if not the memory itself: `(batch, source
             length, key depth)`.
         initial_state: States of the wrapped cell, in its structure: `[h, c]` for an `LSTMCell`, a
-            list of such for `StackedRNNCells`. Zeros by default. The attention vector always starts
-            with zeros.
+            list of such for `StackedRNNCells`; the attention vector then starts with zeros. Or all
+            the states that a decoder returned, so that this call goes on where that one stopped.
+            Zeros by default.
         sequences_mask: Boolean `(batch, target length)`. Defaults to the mask that `sequences`
             carries.
         memory_mask: Boolean `(batch, source length)`. Defaults to the mask that `memory` carries.
@@ -72,14 +76,23 @@ class AttentionDecoder(keras.layers.Layer):
     Output shape:
         Attention vectors `(batch, target length, units)`, or `(batch, units)` with
         `return_sequences=False`. Then, if asked for, the scores `(batch, target length, source
-        length)`, or `(batch, source length)`; then, if asked for, the states: the wrapped cell's in
-        its order, flat, with input feeding the last attention vector, and the state of an attention
-        that has one, `(batch, source length)`.
+        length)`, or `(batch, source length)`; then, if asked for, the states, flat:
+
+        - those of the wrapped cell in its order, such as h and c, `(batch, depth of the state)`;
+        - with input feeding, the last attention vector `(batch, units)`;
+        - for an attention with a state, coverage or monotonic scores, that: `(batch, source
+          length)`, in float32 at least;
+        - for an attention that needs positions (`"local_m"`), the position of the next step, int32
+          `(batch,)`. Masked steps count.
+
+        A call with these as its `initial_state` gives what one call over both sequences gives. Only
+        dropout and noise are drawn anew, and the coverage loss is of each call: its coverage begins
+        with the call.
 
     Raises:
         ValueError: For tensors of the wrong rank, masks of the wrong shape and an initial state
-            whose structure is not the wrapped cell's; for `stateful`, `go_backwards` and `unroll`
-            of `keras.layers.RNN`, which a decoder does not have.
+            that has neither the wrapped cell's states nor all of the decoder's; for `stateful`,
+            `go_backwards` and `unroll` of `keras.layers.RNN`, which a decoder does not have.
         TypeError: For `mask=`, and for a list of tensors as the first argument.
 
     Example:
@@ -90,6 +103,18 @@ class AttentionDecoder(keras.layers.Layer):
     >>> vectors = AttentionDecoder(cell)(np.ones((2, 3, 5)), np.ones((2, 4, 7)))
     >>> print(tuple(vectors.shape))
     (2, 3, 6)
+
+    A long target in pieces:
+
+    >>> decoder = AttentionDecoder(cell, return_state=True)
+    >>> sequences, memory = np.random.normal(size=(2, 6, 5)), np.random.normal(size=(2, 4, 7))
+    >>> whole, *_ = decoder(sequences, memory)
+    >>> first, *states = decoder(sequences[:, :4], memory)
+    >>> print([tuple(state.shape) for state in states])  # h, c and the attention vector
+    [(2, 8), (2, 8), (2, 6)]
+    >>> second, *states = decoder(sequences[:, 4:], memory, initial_state=states)
+    >>> print(np.allclose(whole[:, 4:], second, atol=1e-6))
+    True
 
     Reference:
         [Luong, Pham, Manning 2015](https://arxiv.org/abs/1508.04025), section 3; the coverage loss:
@@ -106,7 +131,8 @@ class AttentionDecoder(keras.layers.Layer):
         **kwargs: Any,
     ) -> None:
         _refuse_options_of_rnn(kwargs)
-        super().__init__(**kwargs)
+        # Casts are the cell's: the state of an attention keeps more digits than 16 bits have.
+        super().__init__(autocast=False, **kwargs)
         if not isinstance(cell, AttentionDecoderCell):
             raise ValueError(
                 "cell must be an AttentionDecoderCell, which wraps a recurrent cell and its "
@@ -120,6 +146,7 @@ class AttentionDecoder(keras.layers.Layer):
         self.return_state = return_state
         self.coverage_loss = coverage_loss
         self.supports_masking = True
+        freeze_parts(self)
 
     def build(self, sequences_shape: Any, memory_shape: Any, memory_key_shape: Any = None) -> None:
         if not self.cell.built:
@@ -150,6 +177,7 @@ class AttentionDecoder(keras.layers.Layer):
         sequences = zero_masked(sequences, sequences_mask)
         prepared = self.cell.prepare(memory, memory_mask, memory_key, training)
         states = self.cell.initial_states(prepared, initial_state)
+        position = self.cell.initial_position(prepared, initial_state)
         with_scores = return_attention_scores or self.coverage_loss > 0
         run = self._loop(with_scores)
         with drawn_dropout(
@@ -159,7 +187,7 @@ class AttentionDecoder(keras.layers.Layer):
             training,
         ):
             vectors, scores, states = run(
-                sequences, prepared, states, sequences_mask, with_scores, training
+                sequences, prepared, states, position, sequences_mask, with_scores, training
             )
         if self.coverage_loss:
             self._add_coverage_loss(scores, sequences_mask)
@@ -169,6 +197,8 @@ class AttentionDecoder(keras.layers.Layer):
         outputs = [vectors, *([scores] if return_attention_scores else [])]
         if self.return_state:
             outputs.extend(states)
+            if self.cell.attention.needs_position:
+                outputs.append(position + ops.shape(sequences)[1])
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
     def _loop(self, with_scores: bool) -> Callable:
@@ -181,6 +211,7 @@ class AttentionDecoder(keras.layers.Layer):
         sequences: Tensor,
         memory: AttentionMemory,
         states: list[Tensor],
+        position: Tensor,
         mask: Tensor | None,
         with_scores: bool,
         training: bool | None,
@@ -193,12 +224,13 @@ class AttentionDecoder(keras.layers.Layer):
         sequences: Tensor,
         memory: AttentionMemory,
         states: list[Tensor],
+        position: Tensor,
         mask: Tensor | None,
         with_scores: bool,
         training: bool | None,
     ) -> tuple[Tensor, Tensor | None, list[Tensor]]:
         attention, steps = self.cell.attention, ops.shape(sequences)[1]
-        positions = ops.arange(steps, dtype="int32")
+        positions = _positions(position, steps)
         channels = attention.step_channels(memory, steps, positions, training)
 
         def step(inputs: Tensor, states: list[Tensor], *own: Tensor) -> tuple[Tensor, list[Tensor]]:
@@ -233,6 +265,7 @@ class AttentionDecoder(keras.layers.Layer):
         sequences: Tensor,
         memory: AttentionMemory,
         states: list[Tensor],
+        position: Tensor,
         mask: Tensor | None,
         with_scores: bool,
         training: bool | None,
@@ -240,10 +273,18 @@ class AttentionDecoder(keras.layers.Layer):
         def step(inputs: Tensor, states: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
             return self.cell.recur(inputs, states, training)
 
-        cell_states = states[: len(self.cell.state_size)]
+        narrow = len(self.cell.state_size)
+        cell_states, of_attention = states[:narrow], states[narrow:]
         outputs, cell_states = recur(step, sequences, cell_states, mask, dtype=self.compute_dtype)
         attended = self.cell.attend_sequence(
-            outputs, memory, sequences, mask, with_scores, training
+            outputs,
+            memory,
+            sequences,
+            mask,
+            _positions(position, ops.shape(sequences)[1]),
+            of_attention[0] if of_attention else None,
+            with_scores,
+            training,
         )
         vectors = ops.cast(zero_masked(attended.context, mask), self.compute_dtype)
         scores = ops.cast(attended.scores, self.compute_dtype) if with_scores else None
@@ -271,17 +312,32 @@ class AttentionDecoder(keras.layers.Layer):
         )
         check_mask(self, "sequences_mask", sequences_mask, sequences.shape[:-1])
         if initial_state is not None:
-            self._check_states(keras.tree.flatten(initial_state), sequences.shape[0])
+            length = self.cell.attention.source_length(memory)
+            self._check_states(keras.tree.flatten(initial_state), sequences.shape[0], length)
 
-    def _check_states(self, given: list[Tensor], batch_size: int | None) -> None:
-        sizes = flat_state_size(self.cell.cell)
-        if [tuple(state.shape[1:]) for state in given] != [(size,) for size in sizes]:
+    def _check_states(
+        self, given: list[Tensor], batch_size: int | None, source_length: int | None
+    ) -> None:
+        of_cell = flat_state_size(self.cell.cell)
+        shapes = self._state_shapes(source_length)
+        received = [tuple(getattr(state, "shape", ())) for state in given]
+        if not _fit(received, [(size,) for size in of_cell]) and not _fit(received, shapes):
             raise ValueError(
-                "initial_state must have the wrapped cell's states (no attention vector), of "
-                f"depths {sizes}. Received shapes: {[tuple(state.shape) for state in given]}"
+                f"`initial_state` must have the states of the wrapped cell, of depths {of_cell}, "
+                "or all those that a decoder returns, of shapes "
+                f"{[('batch', *shape) for shape in shapes]}. Received shapes: {received}"
             )
         for state in given:
             check_batch(self, "initial_state", state, batch_size)
+        if len(given) > len(of_cell) and self.cell.attention.needs_position:
+            _check_position(given[-1])
+
+    def _state_shapes(self, source_length: int | None) -> list[tuple[int | None, ...]]:
+        """The shapes of all states, as they are returned, without the size of the batch."""
+        attention = self.cell.attention
+        shapes: list[tuple[int | None, ...]] = [(size,) for size in self.cell.state_size]
+        shapes += [(source_length,)] if attention.has_state else []
+        return shapes + ([()] if attention.needs_position else [])
 
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
         return previous_mask if self.return_sequences else None
@@ -312,6 +368,8 @@ class AttentionDecoder(keras.layers.Layer):
             specs.extend(spec(batch, size) for size in self.cell.state_size)
             if attention.has_state:
                 specs.append(spec(batch, source, dtype=attention.loop_dtype))
+            if attention.needs_position:
+                specs.append(spec(batch, dtype="int32"))
         return specs[0] if len(specs) == 1 else tuple(specs)
 
     def get_config(self) -> dict[str, Any]:
@@ -325,7 +383,9 @@ class AttentionDecoder(keras.layers.Layer):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "AttentionDecoder":
-        return cls(**{**config, "cell": keras.saving.deserialize_keras_object(config["cell"])})
+        cell = keras.saving.deserialize_keras_object(config["cell"])
+        with parts_as_configured():
+            return cls(**{**config, "cell": cell})
 
 
 def _refuse_options_of_rnn(kwargs: dict[str, Any]) -> None:
@@ -348,3 +408,27 @@ def _last_kept(sequences: Tensor, mask: Tensor | None) -> Tensor:
     steps = ops.arange(ops.shape(mask)[1])
     last = ops.max(ops.where(mask, steps, 0), axis=1)
     return ops.squeeze(ops.take_along_axis(sequences, last[:, None, None], axis=1), 1)
+
+
+def _positions(first: Tensor, steps: Any) -> Tensor:
+    """The positions of `steps` steps, `(b, t)`, from that of the first, `(b,)`."""
+    return first[:, None] + ops.arange(steps, dtype="int32")
+
+
+def _fit(received: list[tuple], expected: list[tuple]) -> bool:
+    """Whether shapes `(b, ...)` are the expected ones `(...)`, `None` for any size."""
+    return len(received) == len(expected) and all(
+        len(one) == 1 + len(shape)
+        and all(None in pair or pair[0] == pair[1] for pair in zip(one[1:], shape, strict=True))
+        for one, shape in zip(received, expected, strict=True)
+    )
+
+
+def _check_position(position: Tensor) -> None:
+    # A float of 16 bits stops counting at 256 or 2048.
+    dtype = keras.backend.standardize_dtype(position.dtype)
+    if "int" not in dtype:
+        raise ValueError(
+            "The last state of `initial_state` is the position of the next step and must be of "
+            f"integers. Received dtype: {dtype}"
+        )

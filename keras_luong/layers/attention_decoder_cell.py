@@ -17,6 +17,7 @@ from keras_luong.layers.cells import (
     takes_training,
 )
 from keras_luong.layers.checks import check_not_regularized
+from keras_luong.layers.freezing import freeze_parts, parts_as_configured
 
 Tensor = Any
 
@@ -110,6 +111,7 @@ class AttentionDecoderCell(keras.layers.Layer):
         self.input_feeding = input_feeding
         self._context_depth: int | None = None
         self._cell_takes_training = takes_training(cell)
+        freeze_parts(self)
 
     @property
     def units(self) -> int | None:
@@ -151,25 +153,40 @@ class AttentionDecoderCell(keras.layers.Layer):
         """Prepares a memory `(batch, source length, depth)` once, for all steps over it."""
         return self.attention.prepare(memory, key, memory_mask, training)
 
-    def initial_states(self, memory: AttentionMemory, cell_states: Any = None) -> list[Tensor]:
-        """The flat states at the start of a sentence.
+    def initial_states(self, memory: AttentionMemory, initial_state: Any = None) -> list[Tensor]:
+        """The flat states before the first step.
 
         Args:
             memory: What `prepare` returned.
-            cell_states: States of the wrapped cell in its structure, or `None` for zeros.
+            initial_state: States of the wrapped cell in its structure, or all that an
+                `AttentionDecoder` returned, or `None` for zeros.
 
         Returns:
-            The wrapped cell's states; with input feeding, an attention vector of zeros; for
-            attention with a state, its start.
+            The wrapped cell's states; with input feeding, the attention vector, zeros if not given;
+            for attention with a state, that, its start if not given.
         """
-        batch_size = self.attention.batch_size(memory)
-        given = keras.tree.flatten(cell_states) if cell_states is not None else []
-        states = [ops.cast(state, self.compute_dtype) for state in given]
+        batch_size, size = self.attention.batch_size(memory), len(self.state_size)
+        given = _flat(initial_state)
+        states = [ops.cast(state, self.compute_dtype) for state in given[:size]]
         missing = self.state_size[len(given) :]
-        states.extend(ops.zeros((batch_size, size), self.compute_dtype) for size in missing)
-        if self.attention.has_state:
+        states.extend(ops.zeros((batch_size, one), self.compute_dtype) for one in missing)
+        if self.attention.has_state and len(given) > size:
+            states.append(ops.cast(given[size], self.attention.loop_dtype))
+        elif self.attention.has_state:
             states.append(ops.squeeze(self.attention.initial_state(memory), 1))
         return states
+
+    def initial_position(self, memory: AttentionMemory, initial_state: Any = None) -> Tensor:
+        """The position of the first step, int32 `(b,)`: 0, or the one that a decoder returned.
+
+        Args:
+            memory: What `prepare` returned.
+            initial_state: As in `initial_states`.
+        """
+        given = _flat(initial_state)
+        if self.attention.needs_position and len(given) > len(flat_state_size(self.cell)):
+            return ops.cast(given[-1], "int32")
+        return ops.zeros((self.attention.batch_size(memory),), "int32")
 
     def call(
         self,
@@ -220,6 +237,8 @@ class AttentionDecoderCell(keras.layers.Layer):
         memory: AttentionMemory,
         inputs: Tensor,
         query_mask: Tensor | None = None,
+        query_position: Tensor | None = None,
+        state: Tensor | None = None,
         return_attention_scores: bool = False,
         training: bool | None = None,
     ) -> Attended:
@@ -230,6 +249,8 @@ class AttentionDecoderCell(keras.layers.Layer):
             memory: What `prepare` returned.
             inputs: The decoder's inputs, `(b, t, depth)`.
             query_mask: Boolean `(b, t)`, or `None`.
+            query_position: `(b, t)`. Defaults to 0, 1, 2 and so on.
+            state: `(b, s)`, the attention's before the first step. Defaults to its start.
             return_attention_scores: Whether the scores are wanted.
             training: Whether there is noise.
 
@@ -240,8 +261,10 @@ class AttentionDecoderCell(keras.layers.Layer):
             query,
             memory,
             query_mask,
-            return_attention_scores=return_attention_scores,
-            training=training,
+            query_position,
+            state,
+            return_attention_scores,
+            training,
         )
         vectors = self.attention_vector(attended.context, query, inputs)
         return attended._replace(context=vectors)
@@ -258,6 +281,7 @@ class AttentionDecoderCell(keras.layers.Layer):
             "two_layer": vector["two_layer"],
             "gate": vector["gate"],
             "input_feeding": self.input_feeding,
+            "attention_vector_trainable": self.attention_vector.trainable,
         }
 
     @classmethod
@@ -267,7 +291,12 @@ class AttentionDecoderCell(keras.layers.Layer):
             name: keras.saving.deserialize_keras_object(copy.deepcopy(config[name]))
             for name in ("cell", "attention")
         }
-        return cls(**{**config, **parts})
+        config = {**config, **parts}
+        trains_vector = config.pop("attention_vector_trainable")
+        with parts_as_configured():
+            cell = cls(**config)
+        cell.attention_vector.trainable = trains_vector
+        return cell
 
 
 _NO_MEMORY = (
@@ -275,6 +304,10 @@ _NO_MEMORY = (
     "Run the cell with keras_luong.AttentionDecoder(cell)(sequences, memory), or call it with "
     "memory=cell.prepare(memory)."
 )
+
+
+def _flat(initial_state: Any) -> list[Tensor]:
+    return [] if initial_state is None else keras.tree.flatten(initial_state)
 
 
 def _by_sentence(tensor: Tensor, sentences: Any) -> Tensor:
@@ -292,6 +325,11 @@ def _by_row(tensor: Tensor, rows: Tensor) -> Tensor:
 
 def _check_parts(cell: Any, attention: Any) -> None:
     check_cell(cell)
+    if isinstance(cell, AttentionDecoderCell):
+        raise ValueError(
+            "`cell` must be a recurrent cell without an attention of its own. For several memories "
+            f"there is MultiSourceAttention. Received: {cell!r}"
+        )
     if not isinstance(attention, Attention):
         raise ValueError(
             "attention must be an attention layer of this package, such as LuongAttention. "

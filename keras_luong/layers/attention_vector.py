@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from keras_luong.functional import activate, project
-from keras_luong.layers.checks import check_one_of
+from keras_luong.layers.checks import check_one_of, checked_count
 
 Tensor = Any
 GATES = (None, "context", "source", "target", "both")
@@ -72,7 +72,7 @@ class AttentionVector(keras.layers.Layer):
         self.supports_masking = True
         activation = keras.activations.get(activation)
         _check_options(units, activation, use_bias, two_layer, gate)
-        self.units = units
+        self.units = None if units is None else checked_count("units", units)
         self.activation = activation
         self.use_bias = use_bias
         self.two_layer = two_layer
@@ -158,8 +158,6 @@ def _check_options(
     units: int | None, activation: Any, use_bias: bool, two_layer: bool, gate: str | None
 ) -> None:
     check_one_of("gate", gate, GATES)
-    if units is not None and units < 1:
-        raise ValueError(f"units must be at least 1, or None. Received: {units}")
     if units is None:
         given = {
             # The default, and none at all, say nothing about a context that stays as it is.

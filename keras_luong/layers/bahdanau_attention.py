@@ -7,6 +7,7 @@ from keras import ops
 
 from keras_luong import functional
 from keras_luong.layers.attention import AttentionMemory
+from keras_luong.layers.checks import checked_count
 from keras_luong.layers.scored_attention import ScoredAttention
 
 Tensor = Any
@@ -89,9 +90,7 @@ class BahdanauAttention(ScoredAttention):
             seed=seed,
             **kwargs,
         )
-        if units < 1:
-            raise ValueError(f"units must be at least 1. Received: {units}")
-        self.units = units
+        self.units = checked_count("units", units)
         self.normalize = normalize
 
     def build_score(self, query_depth: int, key_depth: int) -> None:

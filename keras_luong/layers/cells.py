@@ -5,18 +5,38 @@ import inspect
 from collections.abc import Iterator
 from typing import Any
 
+import keras
 from keras import ops
 
 Tensor = Any
 
 
 def check_cell(cell: Any) -> None:
-    """Refuses what is no recurrent cell."""
-    if not (hasattr(cell, "state_size") and callable(cell)):
+    """Raises for what is no recurrent cell, and for a stack that holds such."""
+    if isinstance(cell, type):
         raise ValueError(
-            "cell must be a recurrent cell such as keras.layers.LSTMCell, with a call(inputs, "
+            f"`cell` must be a recurrent cell, not a class: {cell.__name__}(...) makes one. "
+            f"Received: {cell!r}"
+        )
+    if isinstance(cell, keras.layers.RNN):
+        raise ValueError(
+            "`cell` must be a recurrent cell, which makes one step, not a layer that runs one over "
+            f"a sequence: use {_cell_of(cell)}. Received: {cell!r}"
+        )
+    if not (hasattr(cell, "state_size") and hasattr(cell, "call")):
+        raise ValueError(
+            "`cell` must be a recurrent cell such as keras.layers.LSTMCell, with a call(inputs, "
             f"states) and a state_size. Received: {cell!r}"
         )
+    for one in getattr(cell, "cells", ()):
+        check_cell(one)
+
+
+def _cell_of(layer: keras.layers.RNN) -> str:
+    for one in (keras.layers.LSTM, keras.layers.GRU, keras.layers.SimpleRNN):
+        if isinstance(layer, one):
+            return f"keras.layers.{one.__name__}Cell({layer.units})"
+    return "the cell that it was made with"
 
 
 def takes_training(cell: Any) -> bool:

@@ -7,7 +7,9 @@ import keras
 from keras import ops
 
 from keras_luong.functional import project, recurrent_loop, zero_masked
+from keras_luong.layers.cells import check_cell
 from keras_luong.layers.fast_loop import KINDS, input_bias, is_fast_cell, loop_weights
+from keras_luong.layers.freezing import freeze_parts, parts_as_configured
 
 Tensor = Any
 
@@ -16,13 +18,28 @@ Tensor = Any
 class FastRNN(keras.layers.RNN):
     """`keras.layers.RNN`, faster in training, with the same numbers.
 
+    Only float64 on JAX differs: there the tanh of Keras rounds to float32, that of this loop does
+    not.
+
     For an `LSTMCell` or a `GRUCell` (`reset_after=True`) with tanh and sigmoid in their places and
     no dropout, called without an initial state, inputs are projected before the loop, and the
     gradient of the weights is one product after it. It can then be differentiated once. Whatever
     else `keras.layers.RNN` takes, such as a `LayerNormLSTMCell`, runs as it does there.
 
     Args:
-        cell: See `keras.layers.RNN`, as for all other arguments.
+        cell: A recurrent cell, or a list of such. See `keras.layers.RNN`, as for all other
+            arguments.
+        return_sequences: Whether to return the outputs of all steps.
+        return_state: Whether to return the last states too.
+        go_backwards: Whether to run from the last step to the first, and to return outputs in that
+            order; the mask that they carry stays as it was.
+        stateful: Whether a batch starts from the last states of the batch before.
+        unroll: Whether to unroll the loop.
+        zero_output_for_mask: Whether masked steps put out zeros.
+        **kwargs: `name`, `dtype` and the like of `keras.layers.Layer`.
+
+    Raises:
+        ValueError: For a cell that is none, such as a `keras.layers.LSTM`.
 
     Example:
 
@@ -31,6 +48,31 @@ class FastRNN(keras.layers.RNN):
     >>> print(tuple(layer(np.ones((2, 3, 5))).shape))
     (2, 3, 4)
     """
+
+    def __init__(
+        self,
+        cell: Any,
+        return_sequences: bool = False,
+        return_state: bool = False,
+        go_backwards: bool = False,
+        stateful: bool = False,
+        unroll: bool = False,
+        zero_output_for_mask: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        for one in cell if isinstance(cell, list | tuple) else [cell]:
+            check_cell(one)
+        super().__init__(
+            cell,
+            return_sequences=return_sequences,
+            return_state=return_state,
+            go_backwards=go_backwards,
+            stateful=stateful,
+            unroll=unroll,
+            zero_output_for_mask=zero_output_for_mask,
+            **kwargs,
+        )
+        freeze_parts(self)
 
     def call(
         self,
@@ -53,8 +95,9 @@ class FastRNN(keras.layers.RNN):
 
     @classmethod
     def from_config(cls, config: dict[str, Any], *custom_objects: Any) -> "FastRNN":
-        # A copy, since `keras.layers.RNN` empties the config that it is made from.
-        return super().from_config(copy.deepcopy(config), *custom_objects)
+        with parts_as_configured():
+            # A copy, since `keras.layers.RNN` empties the config that it is made from.
+            return super().from_config(copy.deepcopy(config), *custom_objects)
 
     def _is_fast(self) -> bool:
         is_plain = not (self.stateful or self.unroll)

@@ -5,7 +5,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_luong.functional import layer_norm
+from keras_luong.functional import activate, layer_norm
+from keras_luong.layers.checks import checked_count
 
 Tensor = Any
 
@@ -40,7 +41,7 @@ class LayerNormLSTMCell(keras.layers.LSTMCell):
         `(h (batch, units), [h, c])`.
 
     Raises:
-        ValueError: If `epsilon` is not greater than 0.
+        ValueError: If `epsilon` is not greater than 0, or `units` is no integer of at least 1.
 
     Example:
 
@@ -58,7 +59,7 @@ class LayerNormLSTMCell(keras.layers.LSTMCell):
     ) -> None:
         if not epsilon > 0:
             raise ValueError(f"epsilon must be greater than 0. Received: {epsilon}")
-        super().__init__(units, use_bias=use_bias, **kwargs)
+        super().__init__(checked_count("units", units), use_bias=use_bias, **kwargs)
         self.epsilon = epsilon
 
     def build(self, inputs_shape: Any) -> None:
@@ -88,10 +89,11 @@ class LayerNormLSTMCell(keras.layers.LSTMCell):
         )
         logits = logits + self.bias if self.use_bias else logits
         i, f, g, o = ops.split(logits, 4, axis=-1)
-        c = self.recurrent_activation(f) * c + self.recurrent_activation(i) * self.activation(g)
+        new = activate(self.activation, g)
+        c = self.recurrent_activation(f) * c + self.recurrent_activation(i) * new
         shifted = self._norm(c, self.cell_scale)
         shifted = shifted + self.cell_bias if self.use_bias else shifted
-        h = self.recurrent_activation(o) * self.activation(shifted)
+        h = self.recurrent_activation(o) * activate(self.activation, shifted)
         return h, [h, c]
 
     def _norm(self, tensor: Tensor, scale: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from keras import ops
 
 from keras_luong import functional
 from keras_luong.layers.attention import Attended, AttentionMemory, row_mask
-from keras_luong.layers.checks import check_one_of
+from keras_luong.layers.checks import check_one_of, checked_count
 from keras_luong.layers.scored_attention import ScoredAttention
 
 Tensor = Any
@@ -151,8 +151,9 @@ class LuongAttention(ScoredAttention):
         self.score_mode = score_mode
         self.window = window
         self.window_size = 10 if window_size is None and window != "global" else window_size
-        self.units = units
-        self.max_source_length = max_source_length
+        self.units = None if units is None else checked_count("units", units)
+        if max_source_length is not None:
+            self.max_source_length = checked_count("max_source_length", max_source_length)
         self.use_scale = use_scale
         self.use_bias = use_bias
         if score_mode == "tutorial" and score_activation is None:
@@ -349,15 +350,11 @@ def _check_score(
         raise ValueError(
             f'units belongs to score_mode="concat" and "tutorial". Received: {score_mode!r}'
         )
-    if units is not None and units < 1:
-        raise ValueError(f"units must be at least 1. Received: {units}")
     if (max_source_length is not None) != (score_mode in ("location", "tutorial")):
         raise ValueError(
             'max_source_length belongs to score_mode="location" and "tutorial", which need it. '
             f"Received: score_mode={score_mode!r}, max_source_length={max_source_length}"
         )
-    if max_source_length is not None and max_source_length < 1:
-        raise ValueError(f"max_source_length must be at least 1. Received: {max_source_length}")
     if score_activation is not None and score_mode != "tutorial":
         raise ValueError(
             f'score_activation belongs to score_mode="tutorial". Received: {score_mode!r}'

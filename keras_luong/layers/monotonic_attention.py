@@ -15,6 +15,7 @@ from keras_luong.layers.attention import (
     row_mask,
 )
 from keras_luong.layers.checks import check_not_regularized, check_one_of, check_rate
+from keras_luong.layers.freezing import freeze_parts, parts_as_configured
 from keras_luong.layers.scored_attention import ScoredAttention
 
 Tensor = Any
@@ -112,6 +113,7 @@ class MonotonicAttention(Attention):
         self.max_source_length = attention.max_source_length
         draws = dropout or sigmoid_noise
         self.seed_generator = keras.random.SeedGenerator(seed) if draws else None
+        freeze_parts(self)
 
     @property
     def has_state(self) -> bool:
@@ -187,7 +189,8 @@ class MonotonicAttention(Attention):
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "MonotonicAttention":
         attention = keras.saving.deserialize_keras_object(config["attention"])
-        return cls(**{**config, "attention": attention})
+        with parts_as_configured():
+            return cls(**{**config, "attention": attention})
 
 
 def _check_wrapped(attention: Any) -> None:

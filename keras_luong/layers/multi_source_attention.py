@@ -9,6 +9,7 @@ from keras import ops
 
 from keras_luong.layers.attention import Attended, Attention
 from keras_luong.layers.checks import check_not_regularized
+from keras_luong.layers.freezing import freeze_parts, parts_as_configured
 
 Tensor = Any
 
@@ -70,6 +71,7 @@ class MultiSourceAttention(Attention):
             )
         check_not_regularized("MultiSourceAttention", *attentions)
         self.attentions = attentions
+        freeze_parts(self)
 
     @property
     def has_state(self) -> bool:
@@ -219,4 +221,5 @@ class MultiSourceAttention(Attention):
             keras.saving.deserialize_keras_object(copy.deepcopy(one))
             for one in config["attentions"]
         ]
-        return cls(**{**config, "attentions": attentions})
+        with parts_as_configured():
+            return cls(**{**config, "attentions": attentions})

@@ -8,6 +8,7 @@ from keras import ops
 
 from keras_luong.layers.cells import build_cell, check_cell, output_depth, takes_training
 from keras_luong.layers.checks import check_not_regularized
+from keras_luong.layers.freezing import freeze_parts, parts_as_configured
 
 Tensor = Any
 
@@ -52,6 +53,7 @@ class ResidualCell(keras.layers.Layer):
         check_not_regularized("ResidualCell", cell)
         self.cell = cell
         self._cell_takes_training = takes_training(cell)
+        freeze_parts(self)
 
     @property
     def state_size(self) -> Any:
@@ -93,4 +95,5 @@ class ResidualCell(keras.layers.Layer):
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "ResidualCell":
         cell = keras.saving.deserialize_keras_object(copy.deepcopy(config["cell"]))
-        return cls(**{**config, "cell": cell})
+        with parts_as_configured():
+            return cls(**{**config, "cell": cell})

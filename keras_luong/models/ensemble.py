@@ -69,6 +69,10 @@ class Ensemble(Generation):
         memories, states = zip(*(model.encode(source) for model in self.models), strict=True)
         return list(memories), list(states)
 
+    def attended_mask(self, memories: list[Any]) -> Tensor | None:
+        """The positions that attention scores are of, boolean `(b, s)`."""
+        return self.models[0].attended_mask(memories[0])
+
     def initial_state(self, states: list[Any], memories: list[Any]) -> list[list[Tensor]]:
         """The states a search starts from, one of each model."""
         parts = zip(self.models, states, memories, strict=True)

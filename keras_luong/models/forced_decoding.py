@@ -8,7 +8,9 @@ from keras import ops
 from keras_luong.functional import zero_masked
 from keras_luong.ids import PADDING_ID
 from keras_luong.layers import AttentionDecoder, CopyMechanism, WordDropout
+from keras_luong.layers.freezing import freeze_parts, parts_as_configured
 from keras_luong.models.dropout import dropout_class
+from keras_luong.models.memory_mask import MemoryMask
 from keras_luong.models.vocabulary_product import whole_product
 
 Tensor = Any
@@ -36,21 +38,26 @@ class DecoderWithScores(keras.layers.Layer):
 
     Args:
         decoder: The decoder.
+        trainable: Whether it is trained.
     """
 
-    def __init__(self, decoder: AttentionDecoder) -> None:
-        super().__init__(dtype=decoder.dtype_policy)
+    def __init__(self, decoder: AttentionDecoder, trainable: bool = True) -> None:
+        super().__init__(dtype=decoder.dtype_policy, trainable=trainable)
         self.decoder = decoder
         self.supports_masking = True
         self.built = True
+        freeze_parts(self)
 
     def get_config(self) -> dict[str, Any]:
         """The decoder; name and dtype are made of it."""
-        return {"decoder": keras.saving.serialize_keras_object(self.decoder)}
+        decoder = keras.saving.serialize_keras_object(self.decoder)
+        return {"decoder": decoder, "trainable": self.trainable}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "DecoderWithScores":
-        return cls(keras.saving.deserialize_keras_object(config["decoder"]))
+        decoder = keras.saving.deserialize_keras_object(config["decoder"])
+        with parts_as_configured():
+            return cls(decoder, config["trainable"])
 
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
         """The decoder's: that of the attention vectors. The scores have none."""
@@ -99,6 +106,7 @@ class ForcedDecoding:
         self._target_embedding, self._decoder, self._head = target_embedding, decoder, head
         self._copy_mechanism = copy_mechanism
         self._drop = dropout_class(rates.variational_dropout)(rates.dropout)
+        self.memory_mask = MemoryMask()
         self._drop_words = WordDropout(rates.word_dropout) if rates.word_dropout else None
 
     def __call__(
@@ -129,14 +137,14 @@ class ForcedDecoding:
         # To a layer inside a functional model a `None` would be an answer.
         mode = {} if training is None else {"training": training}
         words = target if words is None else words
-        copying, source_mask = self._copy_mechanism, ops.not_equal(source, PADDING_ID)
+        copying, memory_mask = self._copy_mechanism, self.memory_mask(memory, source)
         with_scores = return_attention_scores or copying is not None
         outputs = self._decoder(
             self._drop(self._target_embedding(self._embedded(words, **mode), **mode), **mode),
             memory,
             initial_state=initial_state,
             sequences_mask=ops.not_equal(target, PADDING_ID),
-            memory_mask=source_mask,
+            memory_mask=memory_mask,
             return_attention_scores=with_scores,
             **mode,
         )
@@ -144,7 +152,7 @@ class ForcedDecoding:
         vectors = self._drop(vectors, **mode)
         logits = whole_product(self._head, self._target_embedding, vectors, **mode)
         if copying is not None:
-            memory = zero_masked(memory, source_mask)
+            memory = zero_masked(memory, memory_mask)
             logits = copying(logits, vectors, scores, memory, copying.copied_ids(source))
         return logits, scores
 

@@ -35,6 +35,10 @@ class Generation:
         """Reads source ids `(b, s)`: the memory, and the decoder's initial states."""
         raise NotImplementedError
 
+    def attended_mask(self, memory: Any) -> Tensor | None:
+        """The positions that attention scores are of, boolean `(b, s)`."""
+        raise NotImplementedError
+
     def initial_state(self, states: Any, memory: Any) -> Any:
         """The state a search starts from, its tensors `(b, 1, ...)`."""
         raise NotImplementedError
@@ -164,6 +168,8 @@ class Generation:
         if word_ids is not None:
             step, shared = self.step_among(word_ids), (memory, allowed)
         keeps = keeps_attention or search.needs_coverage
+        # Attention scores are of the memory, which may be shorter than the source.
+        of_memory = self.attended_mask(memory)
         return search(
             step if keeps else _without_attention(step),
             self.initial_state(states, memory),
@@ -171,7 +177,7 @@ class Generation:
             start_ids=ops.full((ops.shape(source)[0], 1), start_id, "int32"),
             end_id=end_id,
             max_length=max_length,
-            source_mask=ops.not_equal(source, PADDING_ID),
+            source_mask=of_memory if search.needs_coverage else ops.not_equal(source, PADDING_ID),
             shrinks=shrinks,
             word_ids=word_ids,
             **inputs,

@@ -20,9 +20,11 @@ from keras_luong.layers.arguments import (
     checked_rate,
     checked_weight,
 )
+from keras_luong.layers.freezing import freeze_parts, parts_as_configured
 from keras_luong.models.compiled import CompiledFunctions
 from keras_luong.models.forced_decoding import DecoderWithScores, ForcedDecoding, Rates
 from keras_luong.models.generation import Generation
+from keras_luong.models.memory_mask import check_encoder
 from keras_luong.models.shared_layers import deserialized_parts, serialized_parts
 from keras_luong.models.step_checks import check_steps_of_embedding, check_steps_of_head
 from keras_luong.models.vocabulary_product import (
@@ -69,7 +71,10 @@ class Seq2Seq(Generation, keras.Model):
 
     Args:
         encoder: Model or layer from source ids `(b, s)` to the memory `(b, s, d)`, or to a list of
-            the memory and the decoder's flat initial states, as `rnn_encoder` makes it.
+            the memory and the decoder's flat initial states, as `rnn_encoder` makes it. Where the
+            memory carries a Keras mask, it says which positions are kept, and it may be shorter
+            than the source, as from a pyramid; without one, id 0 is padding. The memory stands in
+            the order of the source.
         target_embedding: Layer from target ids `(b, t)` to `(b, t, d)`, each step by itself.
         decoder: An `AttentionDecoder` with `return_sequences=True` and `return_state=False`.
         head: Layer from attention vectors `(b, t, d)` to logits `(b, t, v)`, each step by itself: a
@@ -104,6 +109,11 @@ class Seq2Seq(Generation, keras.Model):
 
     Output shape:
         Logits `(b, t, vocabulary)`, the unknown words of a copy mechanism counted.
+
+    Raises:
+        ValueError: For parts that do not fit together, and for an encoder that is stateful, whose
+            memory stands in reverse, or whose memory has another length than the source and carries
+            no mask.
 
     Example:
 
@@ -159,6 +169,7 @@ class Seq2Seq(Generation, keras.Model):
         rates = Rates(dropout, variational_dropout, word_dropout)
         forced = ForcedDecoding(target_embedding, decoder, head, copy_mechanism, rates)
         encoded = _memory_and_states(encoder(_known_source(copy_mechanism, source)))
+        check_encoder(encoder, needs_every_id=copy_mechanism is not None)
         logits, _ = forced(source, *encoded, target)
         check_steps_of_head(head, decoder.cell.output_size)
         super().__init__(inputs=[source, target], outputs=logits, **kwargs)
@@ -174,6 +185,7 @@ class Seq2Seq(Generation, keras.Model):
         self.consistency = consistency
         self._forced = forced
         self._searches = CompiledFunctions()
+        freeze_parts(self)
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Tensor:
         if not training or self.scheduled_sampling is None:
@@ -282,10 +294,14 @@ class Seq2Seq(Generation, keras.Model):
     def encode(self, source: Tensor) -> tuple[AttentionMemory, Any]:
         """Reads source ids `(b, s)`: the prepared memory, and the decoder's initial state."""
         memory, states = self._encoded(source)
-        prepared = self.decoder.cell.prepare(memory, ops.not_equal(source, PADDING_ID))
+        prepared = self.decoder.cell.prepare(memory, self._forced.memory_mask(memory, source))
         if self.copy_mechanism is not None:
             prepared = prepared._replace(copied_ids=self.copy_mechanism.copied_ids(source))
         return prepared, states
+
+    def attended_mask(self, memory: AttentionMemory) -> Tensor | None:
+        """The positions that attention scores are of, boolean `(b, s)`."""
+        return memory.mask
 
     def _encoded(self, source: Tensor, training: bool = False) -> tuple[Tensor, Any]:
         read = _known_source(self.copy_mechanism, source)
@@ -294,7 +310,7 @@ class Seq2Seq(Generation, keras.Model):
     def initial_state(self, states: Any, memory: AttentionMemory) -> list[Tensor]:
         """The state a search starts from: flat, each `(b, 1, ...)`, the step's index last."""
         flat = self.decoder.cell.initial_states(memory, states)
-        position = ops.zeros_like(flat[0][:, :1], dtype="int32")
+        position = self.decoder.cell.initial_position(memory, states)[:, None]
         return [ops.expand_dims(state, 1) for state in [*flat, position]]
 
     def step(
@@ -448,7 +464,8 @@ class Seq2Seq(Generation, keras.Model):
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "Seq2Seq":
         # A model that was saved before there was such a part has none.
         parts = deserialized_parts({name: config.get(name) for name in _PARTS}, custom_objects)
-        return cls(**{**config, **parts})
+        with parts_as_configured():
+            return cls(**{**config, **parts})
 
 
 def _memory_and_states(outputs: Any) -> tuple[Tensor, list[Tensor] | None]:

@@ -6,6 +6,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_luong.functional import tanh
+
 Tensor = Any
 
 
@@ -85,7 +87,7 @@ def _tied(embedding: Any, word_ids: Tensor) -> Callable[[Tensor], Tensor]:
 
     def logits(vectors: Tensor) -> Tensor:
         products = ops.matmul(ops.cast(vectors, dtype), kernel)
-        return products if soft_cap is None else soft_cap * ops.tanh(products / soft_cap)
+        return products if soft_cap is None else soft_cap * tanh(products / soft_cap)
 
     return logits
 

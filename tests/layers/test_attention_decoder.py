@@ -181,19 +181,6 @@ def test_a_model_with_scores_equals_the_eager_call(training):
         np.testing.assert_allclose(one, other, atol=1e-6)
 
 
-@each_cell
-def test_states_go_on_where_another_call_stopped(make_cell, sizes):
-    decoder = make(make_cell(), input_feeding=False, return_state=True)
-    inputs = {name: arrays()[name] for name in ("sequences", "memory")}
-    whole, *last = decoder(**inputs)
-    first, *states = decoder(inputs["sequences"][:, :1], inputs["memory"])
-    structured = keras.tree.pack_sequence_as(sizes, states)
-    second, *again = decoder(inputs["sequences"][:, 1:], inputs["memory"], initial_state=structured)
-    parts = ops.concatenate([first, second], axis=1)
-    for one, other in zip(to_numpy([whole, *last]), to_numpy([parts, *again]), strict=True):
-        np.testing.assert_allclose(one, other, atol=1e-6)
-
-
 # ---------------------------------------------------------------------------------------------
 # Bad input
 # ---------------------------------------------------------------------------------------------
@@ -238,7 +225,7 @@ def test_refused_calls(changes, parts, symbolic):
         ("lstm", random(BATCH, 4)),
         ("lstm", [random(BATCH, 4)]),
         ("lstm", [random(BATCH, 4), random(BATCH, 5)]),
-        ("lstm", [random(BATCH, 4), random(BATCH, 4), random(BATCH, UNITS)]),
+        ("lstm", [random(BATCH, 4), random(BATCH, 4), random(BATCH, UNITS + 1)]),
         ("lstm", [random(BATCH, 1, 4), random(BATCH, 1, 4)]),
         ("gru", [random(BATCH, 4), random(BATCH, 4)]),
         ("stacked", [random(BATCH, 4), [random(BATCH, 3), random(BATCH, 3)]]),
@@ -255,6 +242,14 @@ def test_an_initial_state_of_another_structure_is_refused(cell, state, symbolic)
     shapes = [tuple(one.shape) for one in keras.tree.flatten(state)]
     for part in ("initial_state", str(keras.tree.flatten(sizes)), f"Received shapes: {shapes}"):
         assert part in str(error.value)
+
+
+def test_a_position_is_no_float():
+    # A float of 16 bits would stop counting.
+    states = [random(BATCH, 4), random(BATCH, 4), random(BATCH, UNITS), np.zeros(BATCH, "float32")]
+    decoder = make(attention=LuongAttention(window="local_m", window_size=1))
+    with pytest.raises(ValueError, match=r"position .* integers\. Received dtype: float32"):
+        decoder(**arrays(), initial_state=states)
 
 
 @pytest.mark.parametrize("input_feeding", [True, False])

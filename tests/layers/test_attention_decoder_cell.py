@@ -179,14 +179,13 @@ def test_a_call_without_a_memory_is_refused():
 @pytest.mark.parametrize(
     ("changes", "parts"),
     [
-        ({"cell": keras.layers.Dense(4)}, ["cell", "recurrent cell", "LSTMCell", "Dense"]),
         ({"cell": "lstm"}, ["cell", "recurrent cell", "'lstm'"]),
         ({"attention": keras.layers.Attention()}, ["attention", "LuongAttention", "Attention"]),
         ({"attention": "general"}, ["attention", "LuongAttention", "'general'"]),
-        ({"units": 0}, ["units", "at least 1", "None", "0"]),
+        ({"units": 0}, ["units", "at least 1", "0"]),
         ({"units": None, "use_bias": True}, ["use_bias", "attention vector", "units=None"]),
     ],
-    ids=["dense", "name", "keras_attention", "score", "units", "use_bias"],
+    ids=["name", "keras_attention", "score", "units", "use_bias"],
 )
 def test_refused_options(changes, parts):
     options = {"cell": keras.layers.GRUCell(4), "attention": LuongAttention(), "units": 6}

@@ -8,7 +8,7 @@ from keras_luong.layers import AttentionVector
 @pytest.mark.parametrize(
     ("options", "parts"),
     [
-        ({"units": 0}, ["units", "at least 1", "None", "0"]),
+        ({"units": 0}, ["units", "at least 1", "0"]),
         ({"units": 4, "gate": "update"}, ["gate", "context", "source", "both", "'update'"]),
         ({"units": None, "activation": "relu"}, ["`activation`", "attention vector", "'relu'"]),
         ({"units": None, "use_bias": True}, ["use_bias", "attention vector", "units=None"]),

@@ -207,3 +207,20 @@ def test_lengths_unknown_while_tracing():
         np.testing.assert_allclose(found, expected, atol=1e-6)
         eager = tape.gradient(expected, layer.cell.kernel.value)
         np.testing.assert_allclose(gradient, eager, atol=1e-5)
+
+
+def test_a_stateful_one_goes_on_with_the_next_batch():
+    inputs = np.random.default_rng(0).normal(size=(BATCH, STEPS, DEPTH)).astype("float32")
+    options = {"return_sequences": True, "stateful": True}
+    fast, slow = (
+        built(FastRNN(LSTMCell(UNITS), **options)),
+        keras.layers.RNN(LSTMCell(UNITS), **options),
+    )
+    slow.build(inputs.shape)
+    slow.cell.set_weights(fast.cell.get_weights())
+    first, second = (
+        [ops.convert_to_numpy(layer(inputs, mask=MASK)) for layer in (fast, slow)] for _ in range(2)
+    )
+    np.testing.assert_allclose(*first, atol=1e-6)
+    np.testing.assert_allclose(*second, atol=1e-6)
+    assert np.abs(first[0] - second[0]).max() > 1e-3

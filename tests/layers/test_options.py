@@ -20,6 +20,7 @@ from keras_luong.layers import (
     MultiSourceAttention,
     ResidualCell,
 )
+from tests.functional.tools import compiled
 from tests.layers.layer_checks import (
     POLICIES,
     check_config,
@@ -27,6 +28,7 @@ from tests.layers.layer_checks import (
     check_saved,
     check_symbolic,
     check_training,
+    symbolic_inputs,
     to_numpy,
 )
 from tests.layers.options import ALONE, PAIRS
@@ -84,7 +86,7 @@ def test_every_option_has_a_row(layer):
         if name == layer.__name__
     ]
     if layer is AttentionVector:  # made by the cell, from options of its own
-        configs = [case.make().cell.attention_vector.get_config() for case in DECODER_CASES]
+        configs = [case.make().cell.attention_vector.get_config() for case in DECODERS.values()]
     for name, parameter in inspect.signature(layer.__init__).parameters.items():
         if name == "self" or parameter.kind is inspect.Parameter.VAR_KEYWORD:
             continue
@@ -93,7 +95,7 @@ def test_every_option_has_a_row(layer):
         assert values - plain, f"no row sets {name} of {layer.__name__}"
 
 
-DECODER_CASES = [case for name, case in ALONE.items() if name.startswith("decoder")]
+DECODERS = {name: case for name, case in ALONE.items() if name.startswith("decoder")}
 
 
 # ---------------------------------------------------------------------------------------------
@@ -243,6 +245,86 @@ def test_invariance(case):
 
 
 # ---------------------------------------------------------------------------------------------
+# States: a decoder goes on where it stopped
+# ---------------------------------------------------------------------------------------------
+
+
+def in_pieces(decoder, arrays):
+    """The outputs of a call over a target, and of two calls over two pieces of it."""
+    scores = {"return_attention_scores": True}
+
+    def run(arrays):
+        before = {name: one[:, :2] if is_target(name) else one for name, one in arrays.items()}
+        after = {name: one[:, 2:] if is_target(name) else one for name, one in arrays.items()}
+        first, *states = decoder(**before)
+        after["initial_state"] = states
+        return decoder(**arrays, **scores), first, decoder(**after, **scores), after
+
+    # A program for all three takes JAX a third of the time.
+    return (compiled(run) if keras.backend.backend() == "jax" else run)(arrays)
+
+
+def pieces_case(name):
+    """A decoder that returns its states, and arrays with holes in the mask of the first piece."""
+    case = ALONE[name]
+    mask = np.array([[False, True, True], [True, False, True]])
+    decoder = AttentionDecoder(case.make().cell, return_state=True)
+    named = ("sequences", "memory", "memory_key")
+    given = [case.arrays[name] for name in named if name in case.arrays]
+    decoder.build(*(keras.tree.map_structure(np.shape, one) for one in given))
+    return decoder, {**case.arrays, "sequences_mask": mask}
+
+
+def check_pieces(decoder, arrays, atol):
+    whole, first, second, after = in_pieces(decoder, arrays)
+    vectors, scores, *states = to_numpy(whole)
+    of_second = [vectors[:, 2:], scores[:, 2:], *states]
+    of_pieces = [(first, [vectors[:, :2]]), (second, of_second)]
+    for piece, expected in of_pieces:
+        for one, other in zip(to_numpy(piece), expected, strict=True):
+            np.testing.assert_allclose(one, other, rtol=0, atol=atol)
+    return after, of_second
+
+
+@in_float32
+@pytest.mark.parametrize("name", DECODERS)
+def test_a_decoder_goes_on_from_its_states(name):
+    check_pieces(*pieces_case(name), atol=2e-6)
+
+
+@in_float32
+@pytest.mark.parametrize("name", ["local_m", "coverage", "no_input_feeding"])
+def test_a_decoder_goes_on_from_its_states_in_16_bits(name):
+    keras.config.set_dtype_policy("mixed_float16")
+    check_pieces(*pieces_case(f"decoder_{name}"), atol=2e-3)
+
+
+@in_float32
+@pytest.mark.parametrize("return_sequences", [True, False])
+def test_the_fast_loop_goes_on_from_states(return_sequences):
+    decoder, arrays = pieces_case("decoder_general")
+    after, (vectors, *_) = check_pieces(decoder, arrays, atol=2e-6)
+    fast = AttentionDecoder(decoder.cell, return_sequences=return_sequences)
+    expected = vectors if return_sequences else vectors[:, 0]
+    np.testing.assert_allclose(to_numpy(fast(**after))[0], expected, rtol=0, atol=2e-6)
+
+
+@in_float32
+@pytest.mark.parametrize("name", ["local_m", "coverage"])
+def test_a_saved_model_goes_on_from_states(name, tmp_path):
+    decoder, arrays = pieces_case(f"decoder_{name}")
+    after, (vectors, _, *states) = check_pieces(decoder, arrays, atol=2e-6)
+    after = keras.tree.map_structure(ops.convert_to_numpy, after)
+    inputs = symbolic_inputs(after)
+    keras.Model(inputs, decoder(**inputs)).save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    loaded.compile(jit_compile=keras.backend.backend() != "torch")
+    actual = to_numpy(loaded.predict(after, verbose=0))
+    for one, other in zip(actual, [vectors, *states], strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=2e-6)
+
+
+# ---------------------------------------------------------------------------------------------
 # Gradients, along random directions, against differences in float64
 # ---------------------------------------------------------------------------------------------
 
@@ -303,7 +385,7 @@ in_float64 = pytest.mark.skipif(
 @in_float64
 @each_option
 def test_gradients(case):
-    if keras.backend.backend() == "jax" and case in DECODER_CASES:
+    if keras.backend.backend() == "jax" and case in DECODERS.values():
         pytest.skip("Keras' own cells round to float32 there; test_attention_decoder_numbers.py")
     check_gradients(case)
 

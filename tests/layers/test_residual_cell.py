@@ -136,5 +136,3 @@ def test_an_activity_regularizer_inside_is_refused():
 def test_what_is_refused():
     with pytest.raises(ValueError, match="input depth 3 and output depth 4"):
         ResidualCell(keras.layers.LSTMCell(DEPTH)).build((BATCH, 3))
-    with pytest.raises(ValueError, match="recurrent cell such as keras.layers.LSTMCell"):
-        ResidualCell(keras.layers.Dense(DEPTH))

@@ -139,6 +139,11 @@ def test_mixed_precision(policy):
     ("options", "parts"),
     [
         ({"cell": "rnn"}, ["cell", "gru", "lstm", "'rnn'"]),
+        ({"cell": keras.layers.LSTMCell(8)}, ["cell", "gru", "lstm", "LSTMCell"]),
+        ({"cell": keras.layers.LSTM}, ["cell", "gru", "lstm", "LSTM"]),
+        ({"units": -1}, ["`units`", "at least 1", "-1"]),
+        ({"units": 2.5}, ["`units`", "integer", "2.5"]),
+        ({"embedding_dim": 8.0}, ["`embedding_dim`", "integer", "8.0"]),
         ({"units": 7}, ["units", "even", "bidirectional", "7"]),
         ({"embedding_dim": 5}, ["`tie_embeddings=True`", "embedding_dim=5", "units=8"]),
         ({"score_mode": "location"}, ["max_source_length", "location", "None"]),
