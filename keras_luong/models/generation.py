@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_luong.functional import IdRange
 from keras_luong.ids import END_ID, PADDING_ID, START_ID
 from keras_luong.models.compiled import Argument, CompiledFunctions, has_dynamic_shapes
 from keras_luong.search import Request, Search, SearchResult, Shortlist, search_of
@@ -24,6 +25,11 @@ class Generation:
     def vocabulary_size(self) -> int:
         """Number of target ids."""
         raise NotImplementedError
+
+    @property
+    def source_vocabulary_size(self) -> int | None:
+        """Number of source ids, if it can be seen."""
+        return None
 
     @property
     def max_source_length(self) -> int | None:
@@ -86,9 +92,10 @@ class Generation:
             A `SearchResult`.
 
         Raises:
-            ValueError: For a source that is not integer of rank 2 or has no column, one longer than
-                `max_source_length`, an unknown search, lengths, a prefix or constraints that cannot
-                be or contradict each other, and what the search does not take.
+            ValueError: For a source that is not integer of rank 2 or has no column, holds ids that
+                the model does not have, or is longer than `max_source_length`; an unknown search;
+                lengths, a prefix or constraints that cannot be or contradict each other; and what
+                the search does not take.
         """
         source, search = ops.convert_to_tensor(source), search_of(search)
         self._check_source(source)
@@ -194,6 +201,7 @@ class Generation:
                 "source must be integer ids of shape (batch, source length), with at least the end "
                 f"id in each row. Received shape {tuple(source.shape)}, dtype {dtype}."
             )
+        IdRange("source", self.source_vocabulary_size).check(ops.convert_to_numpy(source))
         longest = self.max_source_length
         if longest is not None and source.shape[1] > longest:
             raise ValueError(

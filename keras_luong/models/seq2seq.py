@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
-from keras_luong.functional import float32_at_least
+from keras_luong.functional import IdRange, float32_at_least
 from keras_luong.ids import PADDING_ID
 from keras_luong.layers import (
     AttentionDecoder,
@@ -14,9 +14,12 @@ from keras_luong.layers import (
     CopyMechanism,
     ScheduledSampling,
 )
+from keras_luong.models.checked_training import CheckedTraining
 from keras_luong.models.compiled import CompiledFunctions
 from keras_luong.models.forced_decoding import DecoderWithScores, ForcedDecoding, Rates
 from keras_luong.models.generation import Generation
+from keras_luong.models.head_checks import check_head
+from keras_luong.models.id_ranges import check_embedded, source_ids, target_ids
 from keras_luong.models.vocabulary_product import vocabulary_product, whole_product
 
 Tensor = Any
@@ -47,7 +50,7 @@ class ScoredTarget(NamedTuple):
 
 
 @keras.saving.register_keras_serializable(package="keras_luong")
-class Seq2Seq(Generation, keras.Model):
+class Seq2Seq(Generation, CheckedTraining, keras.Model):
     """A sequence-to-sequence model: source ids and target ids in, logits of the next ids out.
 
     A functional `keras.Model`: `compile`, `fit`, `evaluate` and `.keras` files work as they do for
@@ -60,8 +63,9 @@ class Seq2Seq(Generation, keras.Model):
             the memory and the decoder's flat initial states, as `rnn_encoder` makes it.
         target_embedding: Embedding layer of the target ids.
         decoder: An `AttentionDecoder` with `return_sequences=True` and `return_state=False`.
-        head: Layer from attention vectors to logits. `None` ties it to the target embedding, which
-            must be a `keras.layers.ReversibleEmbedding` as deep as the attention vector.
+        head: Layer from attention vectors to logits, with no softmax or sigmoid at its end.
+            `None` ties it to the target embedding, which must be a
+            `keras.layers.ReversibleEmbedding` as deep as the attention vector.
         copy_mechanism: A `CopyMechanism`, so that words of the source can be written whether or not
             the head knows them. The model then puts out log-probabilities, which training and
             searches take for logits. It needs the attention scores of every step, so with input
@@ -85,6 +89,11 @@ class Seq2Seq(Generation, keras.Model):
 
     Output shape:
         Logits `(b, t, vocabulary)`, the unknown words of a copy mechanism counted.
+
+    Raises:
+        ValueError: For parts that do not fit each other, and a head that ends in a softmax. For ids
+            that the model does not have: at once in arrays, and wherever values are known; where a
+            compiled step cannot raise, `fit` raises at the end of the epoch, whose loss is NaN.
 
     Example:
 
@@ -117,6 +126,7 @@ class Seq2Seq(Generation, keras.Model):
         **kwargs: Any,
     ) -> None:
         _check_parts(target_embedding, decoder, head)
+        check_head(head)
         _check_losses(decoder, scheduled_sampling)
         _check_consistency(consistency, scheduled_sampling)
         source = keras.Input((None,), dtype="int32", name="source")
@@ -125,6 +135,7 @@ class Seq2Seq(Generation, keras.Model):
         forced = ForcedDecoding(target_embedding, decoder, head, copy_mechanism, rates)
         encoded = _memory_and_states(encoder(_known_source(copy_mechanism, source)))
         logits, _ = forced(source, *encoded, target)
+        check_embedded(target_embedding, copy_mechanism, logits.shape[-1])
         super().__init__(inputs=[source, target], outputs=logits, **kwargs)
         self.encoder = encoder
         self.target_embedding = target_embedding
@@ -140,6 +151,7 @@ class Seq2Seq(Generation, keras.Model):
         self._searches = CompiledFunctions()
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Tensor:
+        self.check_ids(inputs)
         if not training or self.scheduled_sampling is None:
             return super().call(inputs, training=training, mask=mask)
         names = [one.name for one in self.inputs]
@@ -222,6 +234,17 @@ class Seq2Seq(Generation, keras.Model):
     def vocabulary_size(self) -> int:
         """Number of target ids."""
         return self.output.shape[-1]
+
+    @property
+    def source_vocabulary_size(self) -> int | None:
+        """Number of source ids, those of unknown words included, if it can be seen."""
+        return self.id_ranges[0].size
+
+    @property
+    def id_ranges(self) -> tuple[IdRange, IdRange]:
+        """The ids of source and target that the model reads."""
+        copying = self.copy_mechanism
+        return source_ids(self.encoder, copying), target_ids(self.target_embedding, copying)
 
     @property
     def is_quantized(self) -> bool:
@@ -336,6 +359,8 @@ class Seq2Seq(Generation, keras.Model):
         Returns:
             A `ScoredTarget`, zeros at padding.
         """
+        self.check_ids((source, target_in))
+        IdRange("target_out", self.vocabulary_size).check(target_out)
         logits, attention_scores = self._forced(
             source,
             *self._encoded(source),

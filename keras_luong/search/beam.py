@@ -3,7 +3,6 @@
 import dataclasses
 from typing import Any, ClassVar, NamedTuple
 
-import keras
 from keras import ops
 
 from keras_luong.search.hypotheses import Choice, Hypotheses, duplicates, emptied
@@ -226,9 +225,7 @@ class BeamSearch(Search):
         scores = totals / self._length_penalty(turn, ops.maximum(lengths, 1)[..., None])
         if not self.beta:
             return scores
-        is_double = keras.backend.standardize_dtype(before.coverage.dtype) == "float64"
-        smallest = 2.2e-308 if is_double else 1.2e-38
-        penalty = coverage_penalty(before.coverage, turn.request.source_mask, smallest)
+        penalty = coverage_penalty(before.coverage, turn.request.source_mask)
         ends = ops.logical_or(is_end, turn.at_limit[..., None])
         penalty = ops.cast(self.beta * penalty, totals.dtype)
         return scores + ops.where(ends, penalty[..., None], 0.0)

@@ -15,11 +15,12 @@ from keras_luong.folders import whole_folder
 from keras_luong.ids import PADDING_ID
 from keras_luong.models import ScoredTarget, Seq2Seq
 from keras_luong.models.compiled import Argument, CompiledFunctions
+from keras_luong.models.id_ranges import embedded_ids
 from keras_luong.search import SamplingSearch, Search, SearchResult, Shortlist, search_of
 from keras_luong.serving.batching import by_length, check_verbose, with_progress
 from keras_luong.serving.export import export_saved_model
 from keras_luong.serving.formats import IdFormat, TextFormat
-from keras_luong.serving.seq2seq_export import embedded_ids, source_limit
+from keras_luong.serving.seq2seq_export import source_limit
 from keras_luong.serving.signatures import Searcher, default_signature, signatures
 from keras_luong.serving.target_texts import constraint_ids, prefix_ids
 from keras_luong.serving.text_graph import (

@@ -8,6 +8,7 @@ from keras import ops
 from keras_luong.functional import float32_at_least, symmetric_divergence, zero_masked
 from keras_luong.ids import PADDING_ID
 from keras_luong.training.replicas import sum_over_replicas
+from keras_luong.training.token_checks import check_shapes, checked_labels, weights_of_tokens
 
 Tensor = Any
 
@@ -75,8 +76,8 @@ class MaskedCrossentropy(keras.losses.Loss):
         """The token-averaged loss of a batch, a scalar."""
         # The base class would average over the positions of the mask on `y_pred` once more, and
         # would hand the ids over as floats.
-        y_true = ops.convert_to_tensor(y_true)
-        return self._average(self.call(y_true, y_pred), y_true, sample_weight)
+        costs = self.call(y_true, y_pred)
+        return self._average(costs, ops.convert_to_tensor(y_true), sample_weight)
 
     def divergence(
         self, y_true: Tensor, y_pred: Tensor, other: Tensor, sample_weight: Tensor | None = None
@@ -96,7 +97,7 @@ class MaskedCrossentropy(keras.losses.Loss):
             ValueError: For logits of two shapes.
         """
         y_true, y_pred, other = map(ops.convert_to_tensor, (y_true, y_pred, other))
-        _check_shapes(y_true, y_pred)
+        check_shapes(y_true, y_pred)
         _check_alike(y_pred, other)
         kept = ops.not_equal(y_true, self.padding_id)
         apart = symmetric_divergence(zero_masked(y_pred, kept), zero_masked(other, kept))
@@ -106,15 +107,15 @@ class MaskedCrossentropy(keras.losses.Loss):
         """Of costs `(batch, steps)`, over the tokens of all replicas."""
         weights = ops.cast(ops.not_equal(y_true, self.padding_id), costs.dtype)
         if sample_weight is not None:
-            weights = weights * _per_token(sample_weight, y_true, costs.dtype)
+            weights = weights * ops.cast(weights_of_tokens(sample_weight, y_true), costs.dtype)
         total = sum_over_replicas(ops.sum(weights))
         # Not `ops.divide_no_nan`, which makes float32 of float64 on torch. No weight, no cost.
         return ops.sum(weights * costs) / ops.where(total == 0, ops.ones_like(total), total)
 
     def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         """The cost of every token, `(batch, steps)`; 0 at padding."""
-        y_true, logits = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
-        _check_shapes(y_true, logits)
+        logits = ops.convert_to_tensor(y_pred)
+        y_true = checked_labels(y_true, logits, self.padding_id)
         kept = ops.not_equal(y_true, self.padding_id)
         ids = ops.where(kept, y_true, ops.zeros((), y_true.dtype))
         return _losses(float32_at_least(logits), ids, kept, self.label_smoothing)
@@ -128,15 +129,6 @@ class MaskedCrossentropy(keras.losses.Loss):
         }
 
 
-def _check_shapes(y_true: Tensor, logits: Tensor) -> None:
-    if len(y_true.shape) != 2 or len(logits.shape) != 3:
-        raise ValueError(
-            "`y_true` must be token ids of shape (batch, steps) and `y_pred` logits of shape "
-            f"(batch, steps, vocabulary). Received: y_true.shape={tuple(y_true.shape)}, "
-            f"y_pred.shape={tuple(logits.shape)}"
-        )
-
-
 def _check_alike(y_pred: Tensor, other: Tensor) -> None:
     """What is not known of a shape while a graph is traced, None, fits whatever it meets."""
     shape, other_shape = tuple(y_pred.shape), tuple(other.shape)
@@ -146,17 +138,6 @@ def _check_alike(y_pred: Tensor, other: Tensor) -> None:
             "`y_pred` and `other` must be logits of one shape. Received: "
             f"y_pred.shape={shape}, other.shape={other_shape}"
         )
-
-
-def _per_token(sample_weight: Tensor, y_true: Tensor, dtype: Any) -> Tensor:
-    """Weights `(batch,)` or `(batch, steps)` in a shape that multiplies `(batch, steps)`."""
-    weight = ops.cast(ops.convert_to_tensor(sample_weight), dtype)
-    if len(weight.shape) not in (1, 2):
-        raise ValueError(
-            "`sample_weight` must have the shape (batch,) or (batch, steps) of `y_true`. Received: "
-            f"sample_weight.shape={tuple(weight.shape)}, y_true.shape={tuple(y_true.shape)}"
-        )
-    return ops.expand_dims(weight, -1) if len(weight.shape) == 1 else weight
 
 
 def _losses(logits: Tensor, ids: Tensor, kept: Tensor, smoothing: float) -> Tensor:
@@ -170,6 +151,8 @@ def _losses(logits: Tensor, ids: Tensor, kept: Tensor, smoothing: float) -> Tens
     def losses_of(logits: Tensor) -> Any:
         vocabulary = ops.cast(ops.shape(logits)[-1], logits.dtype)
         log_normalizer = ops.logsumexp(logits, axis=-1)
+        # In the labels' shape: what differed from it would be broadcast.
+        log_normalizer = ops.reshape(log_normalizer, ops.shape(ids))
         losses = log_normalizer - _pick(logits, ids)
         if smoothing:
             # Not `ops.mean`, which JAX computes in float32 for float64 input.

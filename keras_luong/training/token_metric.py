@@ -5,6 +5,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_luong.training.token_checks import weights_of_tokens
+
 Tensor = Any
 
 
@@ -36,8 +38,7 @@ class TokenMetric(keras.metrics.Metric):
         """
         counted = ops.not_equal(y_true, self.padding_id)
         if sample_weight is not None:
-            weighted = ops.not_equal(ops.convert_to_tensor(sample_weight), 0)
-            weighted = ops.expand_dims(weighted, -1) if len(weighted.shape) == 1 else weighted
+            weighted = ops.not_equal(weights_of_tokens(sample_weight, y_true), 0)
             counted = ops.logical_and(counted, weighted)
         self.count.assign_add(ops.sum(ops.cast(counted, self.count.dtype)))
         return counted

@@ -193,7 +193,7 @@ def test_beams_carry_what_belongs_to_them(name):
         assert not result.attention_scores[:, n][~kept].any()
         # The score, from the attention scores that came with the hypothesis.
         coverage = np.minimum(result.attention_scores[:, n].sum(axis=1), 1.0)
-        logs = np.log(np.maximum(coverage, 1.2e-38)) * (SOURCE != PADDING_ID)
+        logs = np.log(np.maximum(coverage, 2.0**-126)) * (SOURCE != PADDING_ID)
         expected = result.log_probs[:, n] / ((5 + lengths) / 6) ** 0.6 + 0.3 * logs.sum(axis=1)
         np.testing.assert_allclose(result.scores[:, n], expected, rtol=1e-3)
 
