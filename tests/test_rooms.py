@@ -19,7 +19,7 @@ ROOMS = ("functional", "layers", "search", "models", "text", "training", "servin
 # Those that speak `keras.ops`, and nothing but `keras.ops`.
 NEUTRAL_ROOMS = ROOMS[: ROOMS.index("text")]
 # Small files of the standard library alone, which every room may import.
-COMMON = ("folders", "ids")
+COMMON = ("checked_numbers", "folders", "ids")
 # The one file that knows the backends, in order to compile for each.
 COMPILES = Path("models") / "compiled.py"
 

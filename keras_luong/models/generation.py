@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_luong.checked_numbers import integer
 from keras_luong.functional import IdRange
 from keras_luong.ids import END_ID, PADDING_ID, START_ID
 from keras_luong.models.compiled import Argument, CompiledFunctions, has_dynamic_shapes
@@ -99,6 +100,8 @@ class Generation:
         """
         source, search = ops.convert_to_tensor(source), search_of(search)
         self._check_source(source)
+        max_length = integer("max_length", max_length)
+        start_id, end_id = integer("start_id", start_id), integer("end_id", end_id)
         rows = source.shape[0]
         if seed is None and "seed" in search.takes:
             seed = np.random.randint(2**31 - 1)

@@ -5,12 +5,13 @@ from typing import Any, ClassVar, NamedTuple
 
 from keras import ops
 
+from keras_luong.checked_numbers import at_least, integer
 from keras_luong.search.hypotheses import Choice, Hypotheses, duplicates, emptied
 from keras_luong.search.largest import largest
 from keras_luong.search.penalties import LENGTH_PENALTIES, coverage_penalty, length_penalty
 from keras_luong.search.phrases import Phrases, allocated
 from keras_luong.search.request import Request
-from keras_luong.search.search import Search, Turn, check_at_least, check_count
+from keras_luong.search.search import Search, Turn
 
 Tensor = Any
 EARLY_STOPPING = ("never", False, True)
@@ -115,7 +116,7 @@ class BeamSearch(Search):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("beam_width", "n_best", "num_groups"):
-            check_count(name, getattr(self, name), 1)
+            self._keep(name, integer(name, getattr(self, name), 1))
         if not 1 <= self.n_best <= self.beam_width:
             raise ValueError(
                 f"n_best must be from 1 to beam_width={self.beam_width}. Received: {self.n_best}"
@@ -126,7 +127,7 @@ class BeamSearch(Search):
                 f"{self.length_penalty!r}"
             )
         for name in ("alpha", "beta", "diversity"):
-            check_at_least(name, getattr(self, name), 0)
+            self._keep(name, at_least(name, getattr(self, name), 0))
         rule = self.early_stopping
         if not isinstance(rule, bool | str) or rule not in EARLY_STOPPING:  # 1 would equal True
             raise ValueError(

@@ -8,6 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from keras_luong.checked_numbers import integer
+from keras_luong.functional import IdRange
+
 Array = Any
 
 
@@ -55,9 +58,7 @@ class Shortlist:
                 )
         if min(self.frequent, default=0) < 0:
             raise ValueError(f"frequent ids must be at least 0. Received: {self.frequent.tolist()}")
-        if size < 1:
-            raise ValueError(f"size must be at least 1. Received: {size}")
-        self.size = size
+        self.size = integer("size", size, 1)
 
     @classmethod
     def learnt(
@@ -83,12 +84,22 @@ class Shortlist:
             size: As in the constructor.
 
         Raises:
-            ValueError: If there is no batch.
+            ValueError: If there is no batch, for source ids beyond the vocabulary, and for shapes
+                that do not fit each other.
         """
+        source_vocabulary_size = integer("source_vocabulary_size", source_vocabulary_size, 1)
+        per_word, num_frequent = (
+            integer(name, count, 0)
+            for name, count in (("per_word", per_word), ("num_frequent", num_frequent))
+        )
+        known = IdRange("source", source_vocabulary_size)
         keys: Array = np.zeros(0, "int64")
         counts: Array = np.zeros(0)
         for source, target, scores in alignments:
             source, target, scores = map(np.asarray, (source, target, scores))
+            # Others would be counted as those of another word.
+            known.check(source)
+            _check_shapes(source, target, scores)
             pairs = source[:, None, :].astype("int64") + source_vocabulary_size * target[:, :, None]
             # What is next to nothing is left out, to keep few pairs; padding has no score at all.
             kept = (scores > _NEXT_TO_NOTHING) & (source[:, None] > 0) & (target[:, :, None] > 0)
@@ -144,11 +155,7 @@ class Shortlist:
         return np.flatnonzero(is_used).astype("int32"), allowed[:, is_used]
 
     def _check(self, source: np.ndarray, vocabulary_size: int) -> None:
-        if np.max(source, initial=0) >= len(self.aligned):
-            raise ValueError(
-                f"The shortlist knows source ids below {len(self.aligned)}. Received: "
-                f"{source.max()}"
-            )
+        IdRange("source", len(self.aligned)).check(source)
         largest = max(np.max(self.aligned, initial=0), np.max(self.frequent, initial=0))
         if largest >= vocabulary_size:
             raise ValueError(
@@ -177,3 +184,11 @@ class Shortlist:
 
 
 _NEXT_TO_NOTHING = 0.01
+
+
+def _check_shapes(source: np.ndarray, target: np.ndarray, scores: np.ndarray) -> None:
+    if source.ndim != 2 or scores.shape != (*target.shape, source.shape[-1]):
+        raise ValueError(
+            "alignments must hold source ids (b, s), target ids (b, t) and attention scores "
+            f"(b, t, s). Received shapes {source.shape}, {target.shape} and {scores.shape}"
+        )

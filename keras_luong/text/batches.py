@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from keras_luong.checked_numbers import integer
 from keras_luong.ids import END_ID, PADDING_ID, START_ID
 from keras_luong.text.encoded_files import EncodedFiles
 from keras_luong.text.pairs import EncodedPairs
@@ -52,7 +53,7 @@ def bucket_boundaries(lengths: Any, buckets: int, batch_size: int = 1) -> list[i
     lengths = np.asarray(lengths)
     if lengths.ndim != 1 or not lengths.size or lengths.min() < 1:
         raise ValueError("`lengths` must be a row of positive integers, at least one of them.")
-    _check_positive(buckets=buckets, batch_size=batch_size)
+    buckets, batch_size = integer("buckets", buckets, 1), integer("batch_size", batch_size, 1)
     distinct, counts = np.unique(lengths, return_counts=True)
     below = np.concatenate([[0], np.cumsum(counts)])
     # cost[j] and cuts[j]: the cheapest way to serve the j shortest distinct lengths, and its
@@ -120,9 +121,7 @@ class TrainingBatches:
         buckets: int = 5,
         seed: int = 0,
     ) -> None:
-        if not isinstance(seed, int):
-            raise ValueError(f"`seed` must be an integer. Received: {seed!r}")
-        self.seed = seed
+        self.seed = seed = integer("seed", seed)
         lengths = (
             encoded.lengths(seed) if isinstance(encoded, SampledPairs) else _lengths_of(encoded)
         )
@@ -139,11 +138,7 @@ class TrainingBatches:
 
         `dataset(k)` yields what `dataset()` yields after `k` batches, without making those.
         """
-        if not isinstance(start_step, int) or start_step < 0:
-            raise ValueError(
-                f"`start_step` must be an integer of at least 0. Received: {start_step!r}"
-            )
-        epoch, step = divmod(start_step, self.steps_per_epoch)
+        epoch, step = divmod(integer("start_step", start_step, 0), self.steps_per_epoch)
         plan = tf.data.Dataset.counter(epoch).flat_map(
             lambda epoch: tf.data.Dataset.from_tensor_slices(self._epoch(epoch))
         )
@@ -215,7 +210,7 @@ class _Buckets:
         cls, lengths: np.ndarray, batch_size: int | None, batch_tokens: int | None, buckets: int
     ) -> "_Buckets":
         """From the tokens of the longer side of each pair, without start and end."""
-        _check_positive(buckets=buckets, **_size(batch_size, batch_tokens))
+        batch_size, batch_tokens = _size(batch_size, batch_tokens)
         lengths = 1 + lengths
         boundaries = bucket_boundaries(lengths, buckets, batch_size or 1)
         bucket = np.searchsorted(boundaries, lengths)
@@ -246,15 +241,14 @@ class _Buckets:
         )
 
 
-def _size(batch_size: int | None, batch_tokens: int | None) -> dict[str, int]:
+def _size(batch_size: int | None, batch_tokens: int | None) -> list[int | None]:
     given = {"batch_size": batch_size, "batch_tokens": batch_tokens}
-    given = {name: value for name, value in given.items() if value is not None}
-    if len(given) != 1:
+    if list(given.values()).count(None) != 1:
         raise ValueError(
             "Either `batch_size` or `batch_tokens` must be given. Received: "
             f"batch_size={batch_size}, batch_tokens={batch_tokens}"
         )
-    return given  # type: ignore[return-value]
+    return [None if size is None else integer(name, size, 1) for name, size in given.items()]
 
 
 def _lengths_of(encoded: Encoded) -> np.ndarray:
@@ -360,9 +354,3 @@ def _batches(
     options.autotune.enabled = False
     batches = plan.map(batch, num_parallel_calls=2, deterministic=True)
     return batches.prefetch(4).with_options(options)
-
-
-def _check_positive(**values: int) -> None:
-    for name, value in values.items():
-        if not isinstance(value, int) or value < 1:
-            raise ValueError(f"`{name}` must be an integer of at least 1. Received: {value!r}")

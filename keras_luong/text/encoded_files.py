@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from keras_luong.checked_numbers import integer
 from keras_luong.folders import whole_folder
 from keras_luong.text.filters import PairFilter
 from keras_luong.text.fingerprint import Fingerprint
@@ -111,7 +112,7 @@ def encode_files(
         ValueError: As `stream_pairs`; if no pair remains; and if the folder was made of something
             else.
     """
-    folder = Path(folder)
+    folder, max_length = Path(folder), integer("max_length", max_length, 1)
     facts = _facts(
         source_path, target_path, source_tokenizer, target_tokenizer, max_length, pair_filter
     )

@@ -3,6 +3,8 @@
 import dataclasses
 from collections.abc import Iterable, Iterator
 
+from keras_luong.checked_numbers import integer
+
 Pair = tuple[str, str]
 
 
@@ -27,7 +29,7 @@ class PairFilter:
         kept: Number of pairs kept so far.
 
     Raises:
-        ValueError: If `max_words` is below 1, or `max_ratio` below 1.
+        ValueError: If `max_words` is no integer from 1 on, or `max_ratio` is below 1.
 
     Example:
 
@@ -51,10 +53,10 @@ class PairFilter:
     dropped: dict[str, int] = dataclasses.field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if self.max_words < 1 or self.max_ratio < 1:
+        self.max_words = integer("max_words", self.max_words, 1)
+        if not self.max_ratio >= 1:  # NaN is not, either
             raise ValueError(
-                "`max_words` and `max_ratio` must be at least 1. Received: "
-                f"max_words={self.max_words}, max_ratio={self.max_ratio}"
+                f"`max_ratio` must be at least 1. Received: max_ratio={self.max_ratio}"
             )
         self.dropped = dict.fromkeys(("empty", "too_long", "ratio", "copy", "duplicate"), 0)
         self._seen: set[int] = set()

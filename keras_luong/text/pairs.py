@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from keras_luong.checked_numbers import integer
 from keras_luong.text.subword_tokenizer import SubwordTokenizer
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -137,8 +138,7 @@ def _encode_kept(
     max_length: int,
 ) -> tuple[EncodedPairs, np.ndarray]:
     """The pairs that can be learnt from, and which of the given ones they are."""
-    if not isinstance(max_length, int) or max_length < 1:
-        raise ValueError(f"`max_length` must be an integer of at least 1. Received: {max_length!r}")
+    max_length = integer("max_length", max_length, 1)
     source = _tokenize_all(source_texts, source_tokenizer)
     target = _tokenize_all(target_texts, target_tokenizer)
     source_lengths, target_lengths = source.row_lengths().numpy(), target.row_lengths().numpy()

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from keras_luong.checked_numbers import above_0, integer
 from keras_luong.text.pairs import EncodedPairs, encode_with_texts
 from keras_luong.text.subword_tokenizer import SubwordTokenizer
 
@@ -125,6 +126,7 @@ def sample_pairs(
     Reference:
         [Kudo 2018](https://arxiv.org/abs/1804.10959).
     """
+    alpha, max_length = above_0("alpha", alpha), integer("max_length", max_length, 1)
     for tokenizer in (source_tokenizer, target_tokenizer):
         tokenizer.sample([], alpha, 0)  # refuses what it cannot do now rather than in a thread
     encoded, source, target = encode_with_texts(

@@ -15,6 +15,7 @@ import tensorflow as tf
 import tensorflow_text
 from sentencepiece import sentencepiece_model_pb2
 
+from keras_luong.checked_numbers import above_0, integer
 from keras_luong.ids import END_ID, PADDING_ID, START_ID, UNKNOWN_ID
 
 Tensor = Any
@@ -107,6 +108,7 @@ class SubwordTokenizer(tf.Module):
             ValueError: If there is no text, or if the vocabulary size does not suit it. The message
                 names the largest (or smallest) size that does.
         """
+        vocabulary_size = integer("vocabulary_size", vocabulary_size)
         _check_training_arguments(vocabulary_size, model_type, normalization, character_coverage)
         if byte_fallback and model_type == "char":
             raise ValueError(
@@ -225,8 +227,7 @@ class SubwordTokenizer(tf.Module):
         """
         if self._model_type == "char":
             raise ValueError("A model of type 'char' has one segmentation of a text alone.")
-        if not 0 < alpha < float("inf"):
-            raise ValueError(f"`alpha` must be greater than 0. Received: {alpha}")
+        alpha, seed = above_0("alpha", alpha), integer("seed", seed)
         if self._model_type == "bpe" and alpha > 1:
             raise ValueError(f"`alpha` of a BPE model must be at most 1. Received: {alpha}")
         texts = [re.sub(_SPACES, " ", text) for text in texts]
@@ -350,7 +351,7 @@ def _check_training_arguments(
             f"`normalization` must be one of {', '.join(NORMALIZATIONS)}. "
             f"Received: {normalization!r}"
         )
-    if not isinstance(vocabulary_size, int) or vocabulary_size <= END_ID + 1:
+    if vocabulary_size <= END_ID + 1:
         raise ValueError(
             "`vocabulary_size` must be an integer greater than 4, the number of special ids. "
             f"Received: {vocabulary_size!r}"

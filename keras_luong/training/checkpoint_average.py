@@ -6,6 +6,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from keras_luong.checked_numbers import integer
 from keras_luong.training.checkpoint_files import complete_checkpoints, stored_state
 
 
@@ -44,8 +45,7 @@ def average_checkpoints(
     Reference:
         [Vaswani et al. 2017](https://arxiv.org/abs/1706.03762), section 6.1.
     """
-    if count < 1:
-        raise ValueError(f"`count` must be at least 1. Received: count={count}")
+    count = integer("count", count, 1)
     folders = complete_checkpoints(Path(directory))[-count:]
     if len(folders) < count:
         raise ValueError(

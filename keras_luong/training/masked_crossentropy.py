@@ -5,6 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_luong.checked_numbers import integer
 from keras_luong.functional import float32_at_least, symmetric_divergence, zero_masked
 from keras_luong.ids import PADDING_ID
 from keras_luong.training.replicas import sum_over_replicas
@@ -68,7 +69,7 @@ class MaskedCrossentropy(keras.losses.Loss):
             )
         super().__init__(name=name)
         self.label_smoothing = float(label_smoothing)
-        self.padding_id = int(padding_id)
+        self.padding_id = integer("padding_id", padding_id)
 
     def __call__(
         self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None

@@ -5,6 +5,8 @@ from typing import Any
 
 import keras
 
+from keras_luong.checked_numbers import integer
+
 
 def _exact_match(hypotheses: Sequence[str], references: Sequence[str]) -> float:
     equal = [one == other for one, other in zip(hypotheses, references, strict=True)]
@@ -118,13 +120,11 @@ class TextScores(keras.callbacks.Callback):
         check_scores(scores)
         if not pairs:
             raise ValueError("`pairs` must hold at least one pair to score. Received none")
-        if every < 1:
-            raise ValueError(f"`every` must be at least 1, in epochs. Received: {every}")
         self.translate = translate
         self.sources = [source for source, _ in pairs]
         self.references = [reference for _, reference in pairs]
         self.scores = tuple(scores)
-        self.every = every
+        self.every = integer("every", every, 1)
         self.last_scores: dict[str, float] = {}
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_luong.checked_numbers import integer
 from keras_luong.training.token_checks import weights_of_tokens
 
 Tensor = Any
@@ -27,7 +28,7 @@ class TokenMetric(keras.metrics.Metric):
         self, padding_id: int, name: str, dtype: Any = None, total_dtype: Any = None
     ) -> None:
         super().__init__(name=name, dtype=dtype)
-        self.padding_id = int(padding_id)
+        self.padding_id = integer("padding_id", padding_id)
         self.total = self.add_variable((), "zeros", dtype=total_dtype, name="total")
         self.count = self.add_variable((), "zeros", dtype="int", name="count")
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import keras
 
+from keras_luong.checked_numbers import integer
 from keras_luong.training.callback_memory import memory_of, remind
 from keras_luong.training.checkpoint_files import (
     complete_checkpoints,
@@ -37,6 +38,15 @@ class Position(NamedTuple):
     step_in_epoch: int = 0
     global_step: int = 0
     stopped: bool = False
+
+
+def _checked_freq(save_freq: Any) -> int | str:
+    if isinstance(save_freq, str) and save_freq != "epoch":
+        raise ValueError(
+            '`save_freq` must be "epoch" or a number of batches, at least 1. '
+            f"Received: {save_freq!r}"
+        )
+    return save_freq if save_freq == "epoch" else integer("save_freq", save_freq, 1)
 
 
 class TrainingCheckpoint(keras.callbacks.Callback):
@@ -119,21 +129,10 @@ class TrainingCheckpoint(keras.callbacks.Callback):
         settings: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        if steps_per_epoch < 1:
-            raise ValueError(
-                f"`steps_per_epoch` must be at least 1. Received: steps_per_epoch={steps_per_epoch}"
-            )
-        if save_freq != "epoch" and (not isinstance(save_freq, int) or save_freq < 1):
-            raise ValueError(
-                '`save_freq` must be "epoch" or a number of batches, at least 1. '
-                f"Received: save_freq={save_freq!r}"
-            )
-        if keep < 1:
-            raise ValueError(f"`keep` must be at least 1. Received: keep={keep}")
         self.directory = Path(directory)
-        self.steps_per_epoch = steps_per_epoch
-        self.save_freq = save_freq
-        self.keep = keep
+        self.steps_per_epoch = integer("steps_per_epoch", steps_per_epoch, 1)
+        self.save_freq = _checked_freq(save_freq)
+        self.keep = integer("keep", keep, 1)
         self.callbacks = tuple(callbacks)
         self.settings = dict(settings or {})
         self._memory: list[dict[str, Any]] = []

@@ -5,6 +5,8 @@ from typing import Any
 
 import keras
 
+from keras_luong.checked_numbers import integer
+
 
 class TrainingSpeed(keras.callbacks.Callback):
     """Adds `words_per_second` to the logs of an epoch: source and target words, without padding.
@@ -32,9 +34,7 @@ class TrainingSpeed(keras.callbacks.Callback):
 
     def __init__(self, words_per_epoch: int) -> None:
         super().__init__()
-        if words_per_epoch < 1:
-            raise ValueError(f"`words_per_epoch` must be at least 1. Received: {words_per_epoch}")
-        self.words_per_epoch = words_per_epoch
+        self.words_per_epoch = integer("words_per_epoch", words_per_epoch, 1)
         self._start = self._end = 0.0
         self._batches = 0
 

@@ -563,7 +563,7 @@ def test_samples_depend_on_their_seed_alone(german, english):
 
 @pytest.mark.parametrize("alpha", [0.0, -0.1, float("nan"), float("inf")])
 def test_wrong_alphas(german, alpha):
-    with pytest.raises(ValueError, match=f"greater than 0. Received: {alpha}"):
+    with pytest.raises(ValueError, match=f"above 0 and finite. Received: {alpha}"):
         german.sample(GERMAN, alpha, 1)
 
 

@@ -82,7 +82,7 @@ def test_means_of_floats_and_the_newest_of_all_else(trained, count, kernel, mean
     ("make", "count", "message"),
     [
         (build, 4, "at least 4 checkpoints .* keep=4. Received: 3 checkpoints"),
-        (build, 0, "`count` must be at least 1. Received: count=0"),
+        (build, 0, "`count` must be an integer, at least 1. Received: 0"),
         (lambda: build("sgd"), 2, "another model or optimizer"),
         (lambda: build(units=2), 2, "another model or optimizer"),
     ],

@@ -387,5 +387,5 @@ def test_a_dataset_that_ends(tmp_path, ctrl_c):
 )
 def test_arguments_out_of_range(tmp_path, arguments):
     (name, value), *_ = arguments.items()
-    with pytest.raises(ValueError, match=f"Received: {name}={value!r}"):
+    with pytest.raises(ValueError, match=f"`{name}` must be .*Received: {value!r}"):
         TrainingCheckpoint(tmp_path, **{"steps_per_epoch": STEPS, **arguments})
