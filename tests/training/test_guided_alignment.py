@@ -125,5 +125,11 @@ def test_config_and_what_is_refused():
     scores = np.ones((2, 3))
     with pytest.raises(ValueError, match=r"\(batch, target length, source.*\(2, 3\) and \(2, 3\)"):
         loss(scores, scores)
+    for other in (ALIGNMENTS[:, :, :1], ALIGNMENTS[:1]):  # which would be broadcast
+        with pytest.raises(ValueError, match=r"one shape.*\(2, 4, 3\)"):
+            loss(other, random_scores())
+    for number in (-0.5, np.nan):
+        with pytest.raises(ValueError, match=rf"at least 0\. .*: {number}"):
+            loss(np.where(ALIGNMENTS == 0.2, number, ALIGNMENTS), random_scores())
     with pytest.raises(ValueError, match="no sample_weight"):
         loss(ALIGNMENTS, random_scores(), sample_weight=np.ones(2))
