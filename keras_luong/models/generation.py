@@ -95,8 +95,8 @@ class Generation:
         Raises:
             ValueError: For a source that is not integer of rank 2 or has no column, holds ids that
                 the model does not have, or is longer than `max_source_length`; an unknown search;
-                lengths, a prefix or constraints that cannot be or contradict each other; and what
-                the search does not take.
+                lengths, a prefix or constraints that cannot be or contradict each other; what the
+                search does not take; and a model whose logits are NaN.
         """
         source, search = ops.convert_to_tensor(source), search_of(search)
         self._check_source(source)
@@ -124,6 +124,7 @@ class Generation:
             )
         run = self._compiled_search(search, max_length, start_id, end_id, given)
         result = run(ops.cast(source, "int32"), *map(ops.convert_to_tensor, given.values()))
+        _check_numbers(result)
         if rows == 0:
             return SearchResult(*(None if field is None else field[:0] for field in result))
         return result
@@ -224,6 +225,14 @@ class Generation:
                     f"{name} must hold ids below the vocabulary's size {self.vocabulary_size}. "
                     f"Received: {largest}"
                 )
+
+
+def _check_numbers(result: SearchResult) -> None:
+    if np.isnan(ops.convert_to_numpy(result.log_probs)).any():
+        raise ValueError(
+            "The log-probabilities of what was generated are NaN. The model's weights hold NaN or "
+            "infinity, such as after a training that has diverged."
+        )
 
 
 def _without_attention(step: Callable[..., tuple]) -> Callable[..., tuple]:

@@ -224,6 +224,8 @@ class BeamSearch(Search):
         lengths = before.lengths + ops.cast(ops.logical_not(before.is_done), "int32")
         # An empty slot has length 0: its score is minus infinity, not NaN.
         scores = totals / self._length_penalty(turn, ops.maximum(lengths, 1)[..., None])
+        # Backends disagree on where NaN ranks: first, so that it comes back and is seen.
+        scores = ops.where(ops.isnan(scores), float("inf"), scores)
         if not self.beta:
             return scores
         penalty = coverage_penalty(before.coverage, turn.request.source_mask)

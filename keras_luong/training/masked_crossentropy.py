@@ -25,8 +25,12 @@ class MaskedCrossentropy(keras.losses.Loss):
     and a batch `sum(weight * cost) / sum(weight)`, where a weight is 0 at padding and 1 (or the
     sample weight) elsewhere. Every token counts the same, however long its sentence is. A batch
     without a token costs 0. Padding is read off `y_true` alone: a mask that Keras hangs on the
-    logits changes nothing. What the logits hold at padding never matters, not even NaN. An id that
-    is no row of the vocabulary makes the loss NaN, on every device.
+    logits changes nothing. What the logits hold at padding never matters, not even NaN.
+
+    An id that the logits are not of raises: at once where `y_true` has values, by an assertion in a
+    graph of TensorFlow. Under XLA, in a compiled step of JAX and on torch with a GPU nothing can be
+    raised without waiting: there it makes the loss NaN, which `Seq2Seq.fit` raises on at the end of
+    the epoch. Probabilities in the place of logits cannot be told from logits.
 
     Softmax and sums are computed in float32 at least; float64 logits stay float64. The loss can be
     differentiated once.
@@ -46,6 +50,10 @@ class MaskedCrossentropy(keras.losses.Loss):
 
     Output shape:
         A scalar.
+
+    Raises:
+        ValueError: For tensors of other shapes, ids that are neither rows of the vocabulary nor
+            padding, and options out of their range.
 
     Example:
 

@@ -448,6 +448,14 @@ def test_refused_sources(source, parts):
         assert part in str(error.value)
 
 
+@pytest.mark.parametrize("search", ["greedy", BeamSearch(2, beta=0.1), "sampling"], ids=str)
+def test_a_model_without_numbers_generates_nothing(search):
+    model = build()
+    model.target_embedding.embeddings.assign(np.full((TARGET_IDS, UNITS), np.nan))
+    with pytest.raises(ValueError, match=r"log-probabilities .* NaN.*weights hold NaN"):
+        model.generate(SOURCE, search, max_length=3)
+
+
 @pytest.mark.parametrize("search", ["beams", "", None])
 def test_an_unknown_search_is_refused(search):
     with pytest.raises(ValueError, match=rf"search must be one of .*'greedy'.*{search!r}"):
