@@ -15,7 +15,7 @@ Tensor = Any
 
 
 class CheckedTraining:
-    """`fit`, `evaluate` and `compute_loss` of a `keras.Model` that knows which ids it reads.
+    """`fit`, `evaluate`, `predict` and `compute_loss` of a `keras.Model` that knows which ids it reads.
 
     Backends differ on an id beyond an embedding: some raise, some read another row, zeros or NaN.
     So arrays are looked at before the first step; in the compiled step, where nothing can be
@@ -68,6 +68,15 @@ class CheckedTraining:
         if math.isnan(first):
             raise ValueError(f"The loss of the evaluation is NaN. {self._likely_cause(x)}")
         return results
+
+    def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
+        """Predicts as `keras.Model.predict` does.
+
+        Raises:
+            ValueError: For arrays with ids that the model does not have.
+        """
+        self._check_arrays(x, None)
+        return super().predict(x, *args, **kwargs)  # type: ignore[misc]
 
     def compute_loss(self, x: Any = None, *args: Any, **kwargs: Any) -> Tensor:
         """The loss of a batch; NaN if it holds ids that the model does not have."""

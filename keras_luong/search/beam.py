@@ -217,15 +217,16 @@ class BeamSearch(Search):
             totals = ops.where(too_early, -float("inf"), totals)
         is_raw = turn.allowed is turn.logits
         log_probs = totals if is_raw else after(before.log_probs, turn.logits, turn.normalizer)
-        return _Candidates(ids, log_probs, totals, self._scores(turn, totals, is_end))
+        scores = self._scores(turn, totals, is_end)
+        # Backends disagree on where NaN ranks: first, so that it comes back and is seen.
+        scores = ops.where(ops.isnan(scores), float("inf"), scores)
+        return _Candidates(ids, log_probs, totals, scores)
 
     def _scores(self, turn: Turn, totals: Tensor, is_end: Tensor) -> Tensor:
         before = turn.hypotheses
         lengths = before.lengths + ops.cast(ops.logical_not(before.is_done), "int32")
         # An empty slot has length 0: its score is minus infinity, not NaN.
         scores = totals / self._length_penalty(turn, ops.maximum(lengths, 1)[..., None])
-        # Backends disagree on where NaN ranks: first, so that it comes back and is seen.
-        scores = ops.where(ops.isnan(scores), float("inf"), scores)
         if not self.beta:
             return scores
         penalty = coverage_penalty(before.coverage, turn.request.source_mask)

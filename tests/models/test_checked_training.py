@@ -83,6 +83,9 @@ def test_arrays_are_looked_at_before_the_first_step(side, value):
         model.fit(x, y, verbose=0)
     with pytest.raises(ValueError, match=message):
         model.evaluate({"source": x[0], "target": x[1]}, y, verbose=0)
+    if side != "y":
+        with pytest.raises(ValueError, match=message):
+            model.predict(list(x), verbose=0)
     np.testing.assert_array_equal(weights(model), before)
 
 
