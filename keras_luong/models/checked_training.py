@@ -15,7 +15,7 @@ Tensor = Any
 
 
 class CheckedTraining:
-    """`fit`, `evaluate`, `predict` and `compute_loss` of a `keras.Model` that knows which ids it reads.
+    """`fit`, `evaluate`, `predict` and `compute_loss` of a model that knows which ids it reads.
 
     Backends differ on an id beyond an embedding: some raise, some read another row, zeros or NaN.
     So arrays are looked at before the first step; in the compiled step, where nothing can be
@@ -56,17 +56,29 @@ class CheckedTraining:
             x, y, batch_size, epochs, verbose, callbacks, *args, **kwargs
         )
 
-    def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
+    def evaluate(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        verbose: Any = "auto",
+        sample_weight: Any = None,
+        steps: int | None = None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
         """Evaluates as `keras.Model.evaluate` does.
 
         Raises:
             ValueError: As `fit`.
         """
         self._check_arrays(x, y)
-        results = super().evaluate(x, y, *args, **kwargs)  # type: ignore[misc]
+        results = super().evaluate(  # type: ignore[misc]
+            x, y, batch_size, verbose, sample_weight, steps, *args, **kwargs
+        )
         first = results["loss"] if isinstance(results, dict) else np.ravel(results)[0]
         if math.isnan(first):
-            raise ValueError(f"The loss of the evaluation is NaN. {self._likely_cause(x)}")
+            raise ValueError(f"The loss of the evaluation is NaN. {self._likely_cause(x, steps)}")
         return results
 
     def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
@@ -111,19 +123,25 @@ class CheckedTraining:
             if hasattr(ids, "__array__"):  # of whatever library, tensors of tf.data on JAX too
                 known.check(ids)
 
-    def _likely_cause(self, x: Any, steps: int | None = None) -> str:
+    def _likely_cause(self, x: Any, steps: int | None) -> str:
         """Of a loss that is NaN; from the data, if it can be read once more."""
+        batches = _again(x, steps)
         try:
-            for batch in _again(x, steps):
+            for batch in batches or ():
                 inputs, labels, *_ = keras.utils.unpack_x_y_sample_weight(batch)
                 self._check_arrays(inputs, labels)
         except ValueError as error:
             return f"Its data holds an id that the model does not have: {error}"
+        exploded = (
+            "gradients have exploded: take a lower learning rate, or an optimizer with "
+            "`global_clipnorm`."
+        )
+        if batches is not None:
+            return f"Its ids are those of the model, so probably {exploded}"
         allowed = "; ".join(str(one) for one in (*self.id_ranges, self._labels) if one.size)
         return (
             f"Either ids are outside of what the model has ({allowed}): "
-            "`compile(run_eagerly=True)` then names the first of them. Or the gradients have "
-            "exploded: take a lower learning rate, or an optimizer with `global_clipnorm`."
+            f"`compile(run_eagerly=True)` then names the first of them. Or {exploded}"
         )
 
 
@@ -140,10 +158,12 @@ class _NaNLoss(keras.callbacks.Callback):
             raise ValueError(f"The loss of epoch {epoch + 1} is NaN. {cause}")
 
 
-def _again(x: Any, steps: int | None) -> Iterator[Any]:
-    """The batches of a dataset that can be read twice; none of a generator, or of arrays."""
+def _again(x: Any, steps: int | None) -> Iterator[Any] | None:
+    """The batches of a dataset, but those of arrays, which have been looked at; else `None`."""
     if isinstance(x, keras.utils.PyDataset):
         return (x[index] for index in range(x.num_batches or steps or 0))
-    is_data = x is not None and not isinstance(x, list | tuple | dict | np.ndarray)
-    can_begin_anew = is_data and not ops.is_tensor(x) and iter(x) is not x
-    return itertools.islice(iter(x), steps) if can_begin_anew else iter(())
+    if isinstance(x, list | tuple | dict) or hasattr(x, "__array__"):
+        return iter(())
+    # A generator is its own iterator, and used up.
+    can_begin_anew = x is not None and iter(x) is not x
+    return itertools.islice(iter(x), steps) if can_begin_anew else None
