@@ -448,7 +448,7 @@ def test_refused_sources(source, parts):
         assert part in str(error.value)
 
 
-@pytest.mark.parametrize("search", ["greedy", BeamSearch(2, beta=0.1), "sampling"], ids=str)
+@pytest.mark.parametrize("search", ["greedy", BeamSearch(2, beta=0.1)], ids=["greedy", "beam"])
 def test_a_model_without_numbers_generates_nothing(search):
     model = build()
     model.target_embedding.embeddings.assign(np.full((TARGET_IDS, UNITS), np.nan))
@@ -456,7 +456,7 @@ def test_a_model_without_numbers_generates_nothing(search):
         model.generate(SOURCE, search, max_length=3)
 
 
-@pytest.mark.parametrize("search", ["beams", "", None])
+@pytest.mark.parametrize("search", ["beams", "", None, {"beam_width": 5}])
 def test_an_unknown_search_is_refused(search):
     with pytest.raises(ValueError, match=rf"search must be one of .*'greedy'.*{search!r}"):
         build().generate(SOURCE, search)

@@ -86,8 +86,7 @@ def test_the_coverage_penalty_by_hand():
         np.testing.assert_allclose(result.scores[0, at], expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("logits", ["float32", "float64"])
-@pytest.mark.parametrize("scores", ["float32", "float64"])
+@pytest.mark.parametrize(("logits", "scores"), [("float32", "float64"), ("float64", "float32")])
 def test_a_kept_position_that_got_nothing_counts_as_the_smallest_normal_number(logits, scores):
     # That of the attention scores, whatever the logits are; a subnormal one would be flushed to 0.
     tables = chain(EVEN, start=3)
