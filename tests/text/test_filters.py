@@ -48,5 +48,5 @@ def test_it_goes_on_from_file_to_file_and_reads_no_further_than_asked():
 @pytest.mark.parametrize("arguments", [{"max_words": 0}, {"max_ratio": 0.5}])
 def test_wrong_arguments(arguments):
     (name, value), *_ = arguments.items()
-    with pytest.raises(ValueError, match=f"{name}={value}"):
+    with pytest.raises(ValueError, match=f"`{name}` must be .*Received: .*{value}"):
         PairFilter(**arguments)
