@@ -14,6 +14,7 @@ from keras_luong.functional.coverage import coverage_loss
 from keras_luong.functional.decoder_loop import DERIVATIVES, Given, Trained, decoder_loop
 from keras_luong.functional.divergence import symmetric_divergence
 from keras_luong.functional.guided_alignment import alignment_crossentropy
+from keras_luong.functional.id_range import IdRange, known_values
 from keras_luong.functional.long_attention import is_long, long_attention
 from keras_luong.functional.loop_tools import is_there
 from keras_luong.functional.monotonic import MONOTONIC_MODES, monotonic_scores
@@ -29,6 +30,7 @@ from keras_luong.functional.recurrent_loop import recurrent_loop
 from keras_luong.functional.scores import additive_logits, dot_logits, location_logits
 from keras_luong.functional.tensors import (
     activate,
+    finite_log,
     float32_at_least,
     layer_norm,
     project,
@@ -49,6 +51,7 @@ __all__ = [
     "GRU",
     "GRUWeights",
     "Given",
+    "IdRange",
     "LSTM",
     "Kind",
     "LSTMWeights",
@@ -62,11 +65,13 @@ __all__ = [
     "coverage_loss",
     "decoder_loop",
     "dot_logits",
+    "finite_log",
     "float32_at_least",
     "gaussian",
     "in_window",
     "is_long",
     "is_there",
+    "known_values",
     "layer_norm",
     "location_logits",
     "long_attention",

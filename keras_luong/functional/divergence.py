@@ -5,22 +5,20 @@ Reference:
     [arXiv:2106.14448](https://arxiv.org/abs/2106.14448), equation 2.
 """
 
-import math
 from typing import Any
 
 from keras import ops
 
-from keras_luong.functional.tensors import float32_at_least
+from keras_luong.functional.tensors import float32_at_least, smallest_normal
 
 Tensor = Any
-_LOWEST = math.log(1.2e-38)
 
 
 def symmetric_divergence(logits: Tensor, other: Tensor) -> Tensor:
     """`(KL(p || q) + KL(q || p)) / 2` of two softmaxes: `sum_v (p - q) (log p - log q) / 2`.
 
-    A probability below the smallest normal float32 counts as that, and has no gradient: what minus
-    infinity rules out in both counts for nothing.
+    A probability below the smallest normal number of the dtype counts as that, and has no gradient:
+    what minus infinity rules out in both counts for nothing.
 
     Args:
         logits: `(..., v)`, any floating dtype.
@@ -41,4 +39,6 @@ def symmetric_divergence(logits: Tensor, other: Tensor) -> Tensor:
 
 
 def _log_softmax(logits: Tensor) -> Tensor:
-    return ops.maximum(ops.log_softmax(float32_at_least(logits), axis=-1), _LOWEST)
+    log_probs = ops.log_softmax(float32_at_least(logits), axis=-1)
+    least = ops.log(smallest_normal(log_probs))
+    return ops.where(log_probs < least, least, log_probs)

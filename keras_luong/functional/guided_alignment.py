@@ -8,7 +8,7 @@ from typing import Any
 
 from keras import ops
 
-from keras_luong.functional.tensors import float32_at_least
+from keras_luong.functional.tensors import finite_log, float32_at_least
 
 Tensor = Any
 
@@ -17,8 +17,8 @@ def alignment_crossentropy(attention_scores: Tensor, alignments: Tensor) -> Tens
     """`- sum over t and s of A_ts log a_t(s)`, divided by the number of aligned target steps.
 
     A row of alignments is divided by its sum. Steps whose row is zeros are not aligned: they cost
-    nothing and do not count. A score of exactly 0 counts as the smallest float32, and has no
-    gradient.
+    nothing and do not count. A score below the smallest normal number of its dtype counts as that,
+    and has no gradient.
 
     Args:
         attention_scores: `(b, t, s)`.
@@ -32,5 +32,5 @@ def alignment_crossentropy(attention_scores: Tensor, alignments: Tensor) -> Tens
     totals = ops.sum(alignments, axis=-1, keepdims=True)
     is_aligned = totals > 0
     shares = alignments / ops.where(is_aligned, totals, ops.ones_like(totals))
-    costs = -ops.sum(shares * ops.log(ops.maximum(scores, 1.2e-38)))
+    costs = -ops.sum(shares * finite_log(scores))
     return costs / ops.maximum(ops.sum(ops.cast(is_aligned, scores.dtype)), 1.0)

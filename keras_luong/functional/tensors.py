@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 Tensor = Any
@@ -38,10 +39,37 @@ def wider(one: str, other: str) -> str:
     return "float64" if "float64" in (one, other) else "float32"
 
 
-def lowest(tensor: Tensor) -> float:
+def lowest(tensor: Tensor) -> Tensor:
     """A finite number below every logit; minus infinity would make NaN of `inf - inf`."""
-    is_double = keras.backend.standardize_dtype(tensor.dtype) == "float64"
-    return -1.7e308 if is_double else -3.4e38
+    return _scalar(0.9999 * np.finfo(_dtype(tensor)).min, tensor)
+
+
+def smallest_normal(tensor: Tensor) -> Tensor:
+    """The smallest normal number of a dtype, float32 or float64, of which the logarithm is finite.
+
+    Not a smaller one, nor a decimal that is a little below it (2.2e-308 is subnormal): backends
+    flush subnormal numbers to 0.
+    """
+    return _scalar(np.finfo(_dtype(tensor)).tiny, tensor)
+
+
+def finite_log(tensor: Tensor) -> Tensor:
+    """The logarithm of numbers from 0 on; those below the smallest normal one count as that.
+
+    They have no gradient.
+    """
+    # Not `ops.maximum`, which makes float32 of float64 on torch.
+    smallest = smallest_normal(tensor)
+    return ops.log(ops.where(tensor < smallest, smallest, tensor))
+
+
+def _dtype(tensor: Tensor) -> str:
+    return keras.backend.standardize_dtype(tensor.dtype)
+
+
+def _scalar(value: Any, tensor: Tensor) -> Tensor:
+    # Torch makes a float of Python a tensor of float32.
+    return ops.full((), float(value), _dtype(tensor))
 
 
 def tanh(tensor: Tensor) -> Tensor:

@@ -3,24 +3,10 @@
 What is kept stands in configs, which are JSON: NumPy's numbers do not fit there.
 """
 
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any
 
 import numpy as np
-
-
-def checked_rate(name: str, value: Any) -> float:
-    """A fraction that is dropped, from 0 to below 1, as a `float`."""
-    if not _is_number(value) or not 0 <= value < 1:
-        raise ValueError(f"`{name}` must be a number from 0 to below 1. Received: {value!r}")
-    return float(value)
-
-
-def checked_weight(name: str, value: Any) -> float:
-    """A finite number of at least 0, as a `float`."""
-    if not _is_number(value) or not 0 <= value < float("inf"):
-        raise ValueError(f"`{name}` must be a finite number of at least 0. Received: {value!r}")
-    return float(value)
 
 
 def checked_flag(name: str, value: Any) -> bool:
@@ -45,7 +31,3 @@ def check_instance(name: str, value: Any, kind: type, optional: bool = False) ->
         return
     none = " or None" if optional else ""
     raise TypeError(f"`{name}` must be a {kind.__name__}{none}. Received: {value!r}")
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)

@@ -5,8 +5,9 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_luong.checked_numbers import count_of
 from keras_luong.functional import activate, project
-from keras_luong.layers.checks import check_one_of, checked_count
+from keras_luong.layers.checks import check_one_of
 
 Tensor = Any
 GATES = (None, "context", "source", "target", "both")
@@ -72,7 +73,7 @@ class AttentionVector(keras.layers.Layer):
         self.supports_masking = True
         activation = keras.activations.get(activation)
         _check_options(units, activation, use_bias, two_layer, gate)
-        self.units = None if units is None else checked_count("units", units)
+        self.units = None if units is None else count_of("units", units)
         self.activation = activation
         self.use_bias = use_bias
         self.two_layer = two_layer

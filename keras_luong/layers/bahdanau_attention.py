@@ -6,8 +6,8 @@ import keras
 from keras import ops
 
 from keras_luong import functional
+from keras_luong.checked_numbers import count_of
 from keras_luong.layers.attention import AttentionMemory
-from keras_luong.layers.checks import checked_count
 from keras_luong.layers.scored_attention import ScoredAttention
 
 Tensor = Any
@@ -90,7 +90,7 @@ class BahdanauAttention(ScoredAttention):
             seed=seed,
             **kwargs,
         )
-        self.units = checked_count("units", units)
+        self.units = count_of("units", units)
         self.normalize = normalize
 
     def build_score(self, query_depth: int, key_depth: int) -> None:

@@ -1,6 +1,5 @@
 """Checks of call arguments that the layers share."""
 
-from numbers import Integral
 from typing import Any
 
 import keras
@@ -79,13 +78,6 @@ def check_one_of(name: str, value: Any, allowed: tuple[Any, ...]) -> None:
         raise ValueError(f"`{name}` must be one of {allowed}. Received: {value!r}")
 
 
-def checked_count(name: str, value: Any, least: int = 1) -> int:
-    """An integer of any kind, NumPy's too, as an `int`; raises below `least`."""
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
-        raise ValueError(f"`{name}` must be an integer of at least {least}. Received: {value!r}")
-    return int(value)
-
-
 def check_not_regularized(owner: str, *parts: Any) -> None:
     """Refuses parts with an `activity_regularizer`, whose loss nobody would add."""
     for part in parts:
@@ -96,9 +88,3 @@ def check_not_regularized(owner: str, *parts: Any) -> None:
                 f"nothing: give it to the outermost layer. Received: {type(part).__name__} with "
                 f"{regularizer!r}"
             )
-
-
-def check_rate(name: str, rate: float) -> None:
-    """Refuses a fraction to drop that is not from 0 to below 1."""
-    if not 0 <= rate < 1:
-        raise ValueError(f"`{name}` must be in [0, 1). Received: {rate}")

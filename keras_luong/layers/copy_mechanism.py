@@ -7,9 +7,9 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_luong.checked_numbers import count_of
 from keras_luong.functional import copy_log_probs, project, weighted_sum
 from keras_luong.ids import PADDING_ID, UNKNOWN_ID
-from keras_luong.layers.checks import checked_count
 
 Tensor = Any
 _NOTHING = -1
@@ -93,10 +93,10 @@ class CopyMechanism(keras.layers.Layer):
     ) -> None:
         # The layer casts: logits may have more digits than its other inputs.
         super().__init__(autocast=False, **kwargs)
-        self.vocabulary_size = checked_count("vocabulary_size", vocabulary_size)
+        self.vocabulary_size = count_of("vocabulary_size", vocabulary_size)
         self.target_ids = None if target_ids is None else _checked(target_ids, vocabulary_size)
-        self.max_unknown_words = checked_count("max_unknown_words", max_unknown_words, least=0)
-        self.unknown_id = checked_count("unknown_id", unknown_id, least=0)
+        self.max_unknown_words = count_of("max_unknown_words", max_unknown_words, least=0)
+        self.unknown_id = count_of("unknown_id", unknown_id, least=0)
         self._check_unknown_id()
 
     def _check_unknown_id(self) -> None:

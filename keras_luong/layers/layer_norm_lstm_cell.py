@@ -5,8 +5,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_luong.checked_numbers import count_of
 from keras_luong.functional import activate, layer_norm
-from keras_luong.layers.checks import checked_count
 
 Tensor = Any
 
@@ -59,7 +59,7 @@ class LayerNormLSTMCell(keras.layers.LSTMCell):
     ) -> None:
         if not epsilon > 0:
             raise ValueError(f"epsilon must be greater than 0. Received: {epsilon}")
-        super().__init__(checked_count("units", units), use_bias=use_bias, **kwargs)
+        super().__init__(count_of("units", units), use_bias=use_bias, **kwargs)
         self.epsilon = epsilon
 
     def build(self, inputs_shape: Any) -> None:

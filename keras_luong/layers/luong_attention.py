@@ -6,8 +6,9 @@ import keras
 from keras import ops
 
 from keras_luong import functional
+from keras_luong.checked_numbers import count_of
 from keras_luong.layers.attention import Attended, AttentionMemory, row_mask
-from keras_luong.layers.checks import check_one_of, checked_count
+from keras_luong.layers.checks import check_one_of
 from keras_luong.layers.scored_attention import ScoredAttention
 
 Tensor = Any
@@ -151,9 +152,9 @@ class LuongAttention(ScoredAttention):
         self.score_mode = score_mode
         self.window = window
         self.window_size = 10 if window_size is None and window != "global" else window_size
-        self.units = None if units is None else checked_count("units", units)
+        self.units = None if units is None else count_of("units", units)
         if max_source_length is not None:
-            self.max_source_length = checked_count("max_source_length", max_source_length)
+            self.max_source_length = count_of("max_source_length", max_source_length)
         self.use_scale = use_scale
         self.use_bias = use_bias
         if score_mode == "tutorial" and score_activation is None:

@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from keras_luong import functional
+from keras_luong.checked_numbers import fraction_of
 from keras_luong.layers.attention import (
     Attended,
     Attention,
@@ -14,7 +15,7 @@ from keras_luong.layers.attention import (
     draw_dropout,
     row_mask,
 )
-from keras_luong.layers.checks import check_not_regularized, check_one_of, check_rate
+from keras_luong.layers.checks import check_not_regularized, check_one_of
 from keras_luong.layers.freezing import freeze_parts, parts_as_configured
 from keras_luong.layers.scored_attention import ScoredAttention
 
@@ -100,7 +101,6 @@ class MonotonicAttention(Attention):
     ) -> None:
         super().__init__(**kwargs)
         _check_wrapped(attention)
-        check_rate("dropout", dropout)
         check_one_of("mode", mode, functional.MONOTONIC_MODES)
         if not sigmoid_noise >= 0:
             raise ValueError(f"sigmoid_noise must be at least 0. Received: {sigmoid_noise}")
@@ -108,7 +108,7 @@ class MonotonicAttention(Attention):
         self.mode = mode
         self.sigmoid_noise = sigmoid_noise
         self.score_bias_init = score_bias_init
-        self.dropout = dropout
+        self.dropout = fraction_of("dropout", dropout)
         self.seed = seed
         self.max_source_length = attention.max_source_length
         draws = dropout or sigmoid_noise

@@ -8,9 +8,9 @@ import keras
 from keras import ops
 from keras.optimizers.schedules import LearningRateSchedule
 
+from keras_luong.checked_numbers import count_of
 from keras_luong.ids import PADDING_ID
 from keras_luong.layers.arguments import checked_flag, checked_seed
-from keras_luong.layers.checks import checked_count
 
 Tensor = Any
 
@@ -81,7 +81,7 @@ class ScheduledSampling(keras.layers.Layer):
         super().__init__(**kwargs)
         teacher_forcing, seed = _checked_epsilon(teacher_forcing), checked_seed(seed)
         self.teacher_forcing = teacher_forcing
-        self.passes = checked_count("passes", passes)
+        self.passes = count_of("passes", passes)
         self.draws = checked_flag("draws", draws)
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)

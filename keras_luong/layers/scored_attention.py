@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from keras_luong import functional
+from keras_luong.checked_numbers import fraction_of
 from keras_luong.layers.attention import (
     Attended,
     Attention,
@@ -14,7 +15,7 @@ from keras_luong.layers.attention import (
     draw_dropout,
     row_mask,
 )
-from keras_luong.layers.checks import check_one_of, check_rate
+from keras_luong.layers.checks import check_one_of
 
 Tensor = Any
 
@@ -44,11 +45,10 @@ class ScoredAttention(Attention):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        check_rate("dropout", dropout)
         check_one_of("probability_fn", probability_fn, tuple(functional.PROBABILITY_FNS))
         self.use_coverage = use_coverage
         self.probability_fn = probability_fn
-        self.dropout = dropout
+        self.dropout = fraction_of("dropout", dropout)
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed) if dropout else None
 

@@ -5,8 +5,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_luong.checked_numbers import count_of
 from keras_luong.ids import END_ID, UNKNOWN_ID
-from keras_luong.layers.checks import checked_count
 
 Tensor = Any
 
@@ -63,8 +63,8 @@ class WordDropout(keras.layers.Layer):
         if not 0 <= rate < 1:
             raise ValueError(f"rate must be from 0 to below 1. Received: {rate}")
         self.rate = rate
-        self.unknown_id = checked_count("unknown_id", unknown_id, least=0)
-        self.last_special_id = checked_count("last_special_id", last_special_id, least=0)
+        self.unknown_id = count_of("unknown_id", unknown_id, least=0)
+        self.last_special_id = count_of("last_special_id", last_special_id, least=0)
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed) if rate else None
         self.built = True

@@ -6,9 +6,10 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_luong.checked_numbers import count_of, fraction_of
 from keras_luong.layers import FastRNN, LayerNormLSTMCell, WordDropout
-from keras_luong.layers.arguments import checked_flag, checked_rate
-from keras_luong.layers.checks import check_one_of, checked_count
+from keras_luong.layers.arguments import checked_flag
+from keras_luong.layers.checks import check_one_of
 from keras_luong.models.dropout import dropout_class
 
 _CELLS = {
@@ -96,16 +97,16 @@ def rnn_encoder(
         `embeddings_in_memory`: [Gehring et al. 2017](https://arxiv.org/abs/1705.03122), section
         3.3. There the sum is what attention reads and not what it scores; here it is both.
     """
-    vocabulary_size = checked_count("vocabulary_size", vocabulary_size)
-    embedding_dim = checked_count("embedding_dim", embedding_dim)
-    units, num_layers = checked_count("units", units), checked_count("num_layers", num_layers)
+    vocabulary_size = count_of("vocabulary_size", vocabulary_size)
+    embedding_dim = count_of("embedding_dim", embedding_dim)
+    units, num_layers = count_of("units", units), count_of("num_layers", num_layers)
     state_sizes = _checked_sizes(state_sizes)
     bidirectional = checked_directions(bidirectional, num_layers)
     first_residual = 2 if bidirectional == "first" else 1
     residual = _checked_residual(residual, num_layers, first_residual)
-    dropout = checked_rate("dropout", dropout)
-    recurrent_dropout = checked_rate("recurrent_dropout", recurrent_dropout)
-    word_dropout = checked_rate("word_dropout", word_dropout)
+    dropout = fraction_of("dropout", dropout)
+    recurrent_dropout = fraction_of("recurrent_dropout", recurrent_dropout)
+    word_dropout = fraction_of("word_dropout", word_dropout)
     variational_dropout = checked_flag("variational_dropout", variational_dropout)
     embeddings_in_memory = checked_flag("embeddings_in_memory", embeddings_in_memory)
     if embedding is None:
@@ -167,7 +168,7 @@ def _checked_sizes(state_sizes: Any) -> list[int]:
         raise TypeError(
             f"`state_sizes` must be a list of integers, one per state. Received: {state_sizes!r}"
         )
-    return [checked_count("state_sizes", size) for size in state_sizes]
+    return [count_of("state_sizes", size) for size in state_sizes]
 
 
 def _check_embedding(embedding: Any, vocabulary_size: int, embedding_dim: int) -> None:

@@ -54,6 +54,12 @@ class Ensemble(Generation):
         return self.models[0].vocabulary_size
 
     @property
+    def source_vocabulary_size(self) -> int | None:
+        """Number of source ids that all models read, if it can be seen."""
+        sizes = [model.source_vocabulary_size for model in self.models]
+        return min((one for one in sizes if one is not None), default=None)
+
+    @property
     def max_source_length(self) -> int | None:
         """Length of the longest source that all models take, if there is one."""
         lengths = [model.max_source_length for model in self.models]

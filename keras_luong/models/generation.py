@@ -7,6 +7,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_luong.checked_numbers import integer_of
+from keras_luong.functional import IdRange
 from keras_luong.ids import END_ID, PADDING_ID, START_ID
 from keras_luong.iterables import rows_in_order
 from keras_luong.models.compiled import Argument, CompiledFunctions, has_dynamic_shapes
@@ -25,6 +27,11 @@ class Generation:
     def vocabulary_size(self) -> int:
         """Number of target ids."""
         raise NotImplementedError
+
+    @property
+    def source_vocabulary_size(self) -> int | None:
+        """Number of source ids, if it can be seen."""
+        return None
 
     @property
     def max_source_length(self) -> int | None:
@@ -95,14 +102,17 @@ class Generation:
             A `SearchResult`.
 
         Raises:
-            ValueError: For a source that is not integer of rank 2 or has no column, one longer than
-                `max_source_length`, an unknown search, lengths, a prefix or constraints that cannot
-                be or contradict each other, and what the search does not take.
+            ValueError: For a source that is not integer of rank 2 or has no column, holds ids that
+                the model does not have, or is longer than `max_source_length`; an unknown search;
+                lengths, a prefix or constraints that cannot be or contradict each other; what the
+                search does not take; and a model whose logits are NaN.
         """
         source, search = ops.convert_to_tensor(rows_in_order(source)), search_of(search)
         self._check_source(source)
         if shortlist is not None:
             self.check_shortlist()
+        max_length = integer_of("max_length", max_length)
+        start_id, end_id = integer_of("start_id", start_id), integer_of("end_id", end_id)
         rows = source.shape[0]
         if seed is None and "seed" in search.takes:
             seed = np.random.randint(2**31 - 1)
@@ -125,6 +135,7 @@ class Generation:
             )
         run = self._compiled_search(search, max_length, start_id, end_id, given)
         result = run(ops.cast(source, "int32"), *map(ops.convert_to_tensor, given.values()))
+        _check_numbers(result)
         if rows == 0:
             return SearchResult(*(None if field is None else field[:0] for field in result))
         return result
@@ -207,6 +218,7 @@ class Generation:
                 "source must be integer ids of shape (batch, source length), with at least the end "
                 f"id in each row. Received shape {tuple(source.shape)}, dtype {dtype}."
             )
+        IdRange("source", self.source_vocabulary_size).check(ops.convert_to_numpy(source))
         longest = self.max_source_length
         if longest is not None and source.shape[1] > longest:
             raise ValueError(
@@ -226,6 +238,14 @@ class Generation:
                     f"{name} must hold ids below the vocabulary's size {self.vocabulary_size}. "
                     f"Received: {largest}"
                 )
+
+
+def _check_numbers(result: SearchResult) -> None:
+    if np.isnan(ops.convert_to_numpy(result.log_probs)).any():
+        raise ValueError(
+            "The log-probabilities of what was generated are NaN. The model's weights hold NaN or "
+            "infinity, such as after a training that has diverged."
+        )
 
 
 def _without_attention(step: Callable[..., tuple]) -> Callable[..., tuple]:

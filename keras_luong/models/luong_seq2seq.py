@@ -5,6 +5,7 @@ import itertools
 
 import keras
 
+from keras_luong.checked_numbers import count_of, fraction_of
 from keras_luong.layers import (
     AttentionDecoder,
     AttentionDecoderCell,
@@ -12,9 +13,8 @@ from keras_luong.layers import (
     LuongAttention,
     ScheduledSampling,
 )
-from keras_luong.layers.arguments import checked_flag, checked_rate
+from keras_luong.layers.arguments import checked_flag
 from keras_luong.layers.cells import flat_state_size
-from keras_luong.layers.checks import checked_count
 from keras_luong.models.encoders import cell_class, checked_directions, rnn_encoder
 from keras_luong.models.seq2seq import Seq2Seq
 
@@ -107,15 +107,15 @@ def luong_seq2seq(
         [Luong, Pham, Manning 2015](https://arxiv.org/abs/1508.04025). The paper's encoder reads one
         way; two ways are the default here, as in the reference models that followed it.
     """
-    units, num_layers = checked_count("units", units), checked_count("num_layers", num_layers)
+    units, num_layers = count_of("units", units), count_of("num_layers", num_layers)
     sizes = {
         "source_vocabulary_size": source_vocabulary_size,
         "target_vocabulary_size": target_vocabulary_size,
     }
-    source_vocabulary_size, target_vocabulary_size = itertools.starmap(checked_count, sizes.items())
+    source_vocabulary_size, target_vocabulary_size = itertools.starmap(count_of, sizes.items())
     bidirectional = checked_directions(bidirectional, num_layers)
-    recurrent_dropout = checked_rate("recurrent_dropout", recurrent_dropout)
-    dropout = checked_rate("dropout", dropout)
+    recurrent_dropout = fraction_of("recurrent_dropout", recurrent_dropout)
+    dropout = fraction_of("dropout", dropout)
     tie_embeddings = checked_flag("tie_embeddings", tie_embeddings)
     input_feeding = checked_flag("input_feeding", input_feeding)
     halves = bidirectional is True
@@ -124,9 +124,7 @@ def luong_seq2seq(
             "`units` must be even for a bidirectional encoder, which has half of them in each "
             f"direction. Received: {units}"
         )
-    embedding_dim = checked_count(
-        "embedding_dim", units if embedding_dim is None else embedding_dim
-    )
+    embedding_dim = count_of("embedding_dim", units if embedding_dim is None else embedding_dim)
     _check_vocabularies(source_vocabulary_size, target_vocabulary_size, share_embeddings, copy)
     if tie_embeddings and embedding_dim != units:
         raise ValueError(

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
-from keras_luong.functional import float32_at_least
+from keras_luong.checked_numbers import at_least, fraction_of
+from keras_luong.functional import IdRange, float32_at_least
 from keras_luong.ids import PADDING_ID
 from keras_luong.layers import (
     AttentionDecoder,
@@ -14,16 +15,14 @@ from keras_luong.layers import (
     CopyMechanism,
     ScheduledSampling,
 )
-from keras_luong.layers.arguments import (
-    check_instance,
-    checked_flag,
-    checked_rate,
-    checked_weight,
-)
+from keras_luong.layers.arguments import check_instance, checked_flag
 from keras_luong.layers.freezing import freeze_parts, parts_as_configured
+from keras_luong.models.checked_training import CheckedTraining
 from keras_luong.models.compiled import CompiledFunctions
 from keras_luong.models.forced_decoding import DecoderWithScores, ForcedDecoding, Rates
 from keras_luong.models.generation import Generation
+from keras_luong.models.head_checks import check_head
+from keras_luong.models.id_ranges import check_embedded, source_ids, target_ids
 from keras_luong.models.memory_mask import check_encoder
 from keras_luong.models.shared_layers import deserialized_parts, serialized_parts
 from keras_luong.models.step_checks import check_steps_of_embedding, check_steps_of_head
@@ -61,7 +60,7 @@ class ScoredTarget(NamedTuple):
 
 
 @keras.saving.register_keras_serializable(package="keras_luong")
-class Seq2Seq(Generation, keras.Model):
+class Seq2Seq(Generation, CheckedTraining, keras.Model):
     """A sequence-to-sequence model: source ids and target ids in, logits of the next ids out.
 
     A functional `keras.Model`: `compile`, `fit`, `evaluate` and `.keras` files work as they do for
@@ -78,9 +77,9 @@ class Seq2Seq(Generation, keras.Model):
         target_embedding: Layer from target ids `(b, t)` to `(b, t, d)`, each step by itself.
         decoder: An `AttentionDecoder` with `return_sequences=True` and `return_state=False`.
         head: Layer from attention vectors `(b, t, d)` to logits `(b, t, v)`, each step by itself: a
-            `Dense`, a `TimeDistributed`, a `Sequential` or a functional model. `None` ties it to
-            the target embedding, which must be a `keras.layers.ReversibleEmbedding` as deep as the
-            attention vector.
+            `Dense`, a `TimeDistributed`, a `Sequential` or a functional model, with no softmax or
+            sigmoid at its end. `None` ties it to the target embedding, which must be a
+            `keras.layers.ReversibleEmbedding` as deep as the attention vector.
         copy_mechanism: A `CopyMechanism`, so that words of the source can be written whether or not
             the head knows them. The model then puts out log-probabilities, which training and
             searches take for logits. It needs the attention scores of every step, so with input
@@ -99,11 +98,6 @@ class Seq2Seq(Generation, keras.Model):
             `MaskedCrossentropy`, or a loss with its `divergence`.
         **kwargs: `name` and `trainable` of `keras.Model`.
 
-    Raises:
-        ValueError: For parts that do not fit together, a head or a target embedding that does not
-            treat every step by itself, and options out of range.
-        TypeError: For parts and options of another type.
-
     Call arguments:
         inputs: `(source, target)`, int32 `(b, s)` and `(b, t)`.
 
@@ -111,9 +105,13 @@ class Seq2Seq(Generation, keras.Model):
         Logits `(b, t, vocabulary)`, the unknown words of a copy mechanism counted.
 
     Raises:
-        ValueError: For parts that do not fit together, and for an encoder that is stateful, whose
-            memory stands in reverse, or whose memory has another length than the source and carries
-            no mask.
+        ValueError: For parts that do not fit together and options out of range; for a head or a
+            target embedding that does not treat every step by itself, and a head that ends in a
+            softmax; for an encoder that is stateful, whose memory stands in reverse, or whose
+            memory has another length than the source and carries no mask. For ids that the model
+            does not have: at once in arrays, and wherever values are known; where a compiled step
+            cannot raise, `fit` raises at the end of the epoch, whose loss is NaN.
+        TypeError: For parts and options of another type.
 
     Example:
 
@@ -157,11 +155,12 @@ class Seq2Seq(Generation, keras.Model):
         _check_options(kwargs)
         check_instance("copy_mechanism", copy_mechanism, CopyMechanism, optional=True)
         check_instance("scheduled_sampling", scheduled_sampling, ScheduledSampling, optional=True)
-        dropout = checked_rate("dropout", dropout)
-        word_dropout = checked_rate("word_dropout", word_dropout)
+        dropout = fraction_of("dropout", dropout)
+        word_dropout = fraction_of("word_dropout", word_dropout)
         variational_dropout = checked_flag("variational_dropout", variational_dropout)
-        consistency = checked_weight("consistency", consistency)
+        consistency = at_least("consistency", consistency, 0)
         _check_parts(encoder, target_embedding, decoder, head)
+        check_head(head)
         _check_losses(decoder, scheduled_sampling)
         _check_consistency(consistency, scheduled_sampling)
         source = keras.Input((None,), dtype="int32", name="source")
@@ -172,6 +171,7 @@ class Seq2Seq(Generation, keras.Model):
         check_encoder(encoder, needs_every_id=copy_mechanism is not None)
         logits, _ = forced(source, *encoded, target)
         check_steps_of_head(head, decoder.cell.output_size)
+        check_embedded(target_embedding, copy_mechanism, logits.shape[-1])
         super().__init__(inputs=[source, target], outputs=logits, **kwargs)
         self.encoder = encoder
         self.target_embedding = target_embedding
@@ -188,6 +188,7 @@ class Seq2Seq(Generation, keras.Model):
         freeze_parts(self)
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Tensor:
+        self.check_ids(inputs)
         if not training or self.scheduled_sampling is None:
             return super().call(inputs, training=training, mask=mask)
         names = [one.name for one in self.inputs]
@@ -285,6 +286,17 @@ class Seq2Seq(Generation, keras.Model):
     def vocabulary_size(self) -> int:
         """Number of target ids."""
         return self.output.shape[-1]
+
+    @property
+    def source_vocabulary_size(self) -> int | None:
+        """Number of source ids, those of unknown words included, if it can be seen."""
+        return self.id_ranges[0].size
+
+    @property
+    def id_ranges(self) -> tuple[IdRange, IdRange]:
+        """The ids of source and target that the model reads."""
+        copying = self.copy_mechanism
+        return source_ids(self.encoder, copying), target_ids(self.target_embedding, copying)
 
     @property
     def is_quantized(self) -> bool:
@@ -411,6 +423,8 @@ class Seq2Seq(Generation, keras.Model):
         Returns:
             A `ScoredTarget`, zeros at padding.
         """
+        self.check_ids((source, target_in))
+        IdRange("target_out", self.vocabulary_size).check(target_out)
         logits, attention_scores = self._forced(
             source,
             *self._encoded(source),

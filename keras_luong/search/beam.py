@@ -3,15 +3,15 @@
 import dataclasses
 from typing import Any, ClassVar, NamedTuple
 
-import keras
 from keras import ops
 
+from keras_luong.checked_numbers import at_least, count_of
 from keras_luong.search.hypotheses import Choice, Hypotheses, duplicates, emptied
 from keras_luong.search.largest import largest
 from keras_luong.search.penalties import LENGTH_PENALTIES, coverage_penalty, length_penalty
 from keras_luong.search.phrases import Phrases, allocated
 from keras_luong.search.request import Request
-from keras_luong.search.search import Search, Turn, check_at_least, check_count
+from keras_luong.search.search import Search, Turn
 
 Tensor = Any
 EARLY_STOPPING = ("never", False, True)
@@ -116,7 +116,7 @@ class BeamSearch(Search):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("beam_width", "n_best", "num_groups"):
-            check_count(name, getattr(self, name), 1)
+            self._keep(name, count_of(name, getattr(self, name)))
         if not 1 <= self.n_best <= self.beam_width:
             raise ValueError(
                 f"n_best must be from 1 to beam_width={self.beam_width}. Received: {self.n_best}"
@@ -127,7 +127,7 @@ class BeamSearch(Search):
                 f"{self.length_penalty!r}"
             )
         for name in ("alpha", "beta", "diversity"):
-            check_at_least(name, getattr(self, name), 0)
+            self._keep(name, at_least(name, getattr(self, name), 0))
         rule = self.early_stopping
         if not isinstance(rule, bool | str) or rule not in EARLY_STOPPING:  # 1 would equal True
             raise ValueError(
@@ -217,7 +217,10 @@ class BeamSearch(Search):
             totals = ops.where(too_early, -float("inf"), totals)
         is_raw = turn.allowed is turn.logits
         log_probs = totals if is_raw else after(before.log_probs, turn.logits, turn.normalizer)
-        return _Candidates(ids, log_probs, totals, self._scores(turn, totals, is_end))
+        scores = self._scores(turn, totals, is_end)
+        # Backends disagree on where NaN ranks: first, so that it comes back and is seen.
+        scores = ops.where(ops.isnan(scores), float("inf"), scores)
+        return _Candidates(ids, log_probs, totals, scores)
 
     def _scores(self, turn: Turn, totals: Tensor, is_end: Tensor) -> Tensor:
         before = turn.hypotheses
@@ -226,9 +229,7 @@ class BeamSearch(Search):
         scores = totals / self._length_penalty(turn, ops.maximum(lengths, 1)[..., None])
         if not self.beta:
             return scores
-        is_double = keras.backend.standardize_dtype(before.coverage.dtype) == "float64"
-        smallest = 2.2e-308 if is_double else 1.2e-38
-        penalty = coverage_penalty(before.coverage, turn.request.source_mask, smallest)
+        penalty = coverage_penalty(before.coverage, turn.request.source_mask)
         ends = ops.logical_or(is_end, turn.at_limit[..., None])
         penalty = ops.cast(self.beta * penalty, totals.dtype)
         return scores + ops.where(ends, penalty[..., None], 0.0)

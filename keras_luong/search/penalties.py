@@ -9,6 +9,8 @@ from typing import Any
 
 from keras import ops
 
+from keras_luong.functional import finite_log
+
 Tensor = Any
 
 
@@ -46,18 +48,21 @@ def length_penalty(name: str, lengths: Tensor, alpha: float, dtype: Any) -> Tens
     return LENGTH_PENALTIES[name](ops.cast(lengths, dtype), alpha)
 
 
-def coverage_penalty(coverage: Tensor, mask: Tensor | None, smallest: float) -> Tensor:
+def coverage_penalty(coverage: Tensor, mask: Tensor | None) -> Tensor:
     """`sum_s log min(sum_t a_t(s), 1)` over kept source positions.
 
+    A position that got nothing counts as the smallest normal number of the dtype, so that the
+    logarithm is finite.
+
     Args:
-        coverage: `sum_t a_t(s)`, `(b, k, s)`.
+        coverage: `sum_t a_t(s)`, `(b, k, s)`, float32 or float64.
         mask: Boolean `(b, s)`, or `None` to keep every position.
-        smallest: What a position counts that got nothing, instead of 0: the logarithm is finite.
 
     Returns:
         `(b, k)`, at most 0.
     """
-    logs = ops.log(ops.minimum(ops.maximum(coverage, smallest), 1.0))
+    logs = finite_log(coverage)
+    logs = ops.where(logs > 0, 0.0, logs)
     if mask is not None:
         logs = ops.where(ops.expand_dims(mask, 1), logs, 0.0)
     return ops.sum(logs, axis=-1)

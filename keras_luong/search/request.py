@@ -126,8 +126,8 @@ class Request(NamedTuple):
             source = ops.sum(ops.cast(self.source_mask, "float32"), axis=1, keepdims=True)
             # A little less: of 100 times 0.15, float32 makes more than 15.
             factor = search.max_length_factor * (1.0 - 2.0**-20)
-            limits = ops.cast(ops.ceil(source * factor), "int32")
-            limits = ops.clip(limits, 1, self.max_length)
+            # Within the limits first: what int32 does not hold becomes anything in it.
+            limits = ops.cast(ops.clip(ops.ceil(source * factor), 1, self.max_length), "int32")
         if seed is not None:
             seed = ops.cast(seed, "int32")
             if len(seed.shape) == 0:  # one for all: sentences then differ by their place

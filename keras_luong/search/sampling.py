@@ -5,9 +5,10 @@ from typing import Any, ClassVar
 
 from keras import ops
 
+from keras_luong.checked_numbers import above_0, count_of
 from keras_luong.search.hypotheses import Choice
 from keras_luong.search.largest import largest
-from keras_luong.search.search import Search, Turn, check_above_0, check_count, staying
+from keras_luong.search.search import Search, Turn, staying
 from keras_luong.search.stateless_random import uniform
 
 Tensor = Any
@@ -80,12 +81,14 @@ class SamplingSearch(Search):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_above_0("temperature", self.temperature)
-        check_count("num_samples", self.num_samples, 1)
+        self._keep("temperature", above_0("temperature", self.temperature))
+        self._keep("num_samples", count_of("num_samples", self.num_samples))
         if self.top_k is not None:
-            check_count("top_k", self.top_k, 1)
-        if self.top_p is not None and not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p must be in (0, 1]. Received: {self.top_p}")
+            self._keep("top_k", count_of("top_k", self.top_k))
+        if self.top_p is not None:
+            if not 0 < self.top_p <= 1:
+                raise ValueError(f"top_p must be in (0, 1]. Received: {self.top_p}")
+            self._keep("top_p", above_0("top_p", self.top_p))
 
     @property
     def width(self) -> int:

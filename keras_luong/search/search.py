@@ -2,11 +2,11 @@
 
 import dataclasses
 from collections.abc import Callable
-from numbers import Integral
 from typing import Any, ClassVar, NamedTuple
 
 from keras import ops
 
+from keras_luong.checked_numbers import above_0, count_of, integer_of
 from keras_luong.functional import float32_at_least
 from keras_luong.search import token_rules
 from keras_luong.search.hypotheses import (
@@ -82,14 +82,21 @@ class Search:
     """Whether the search itself sees to it that nothing ends too early, in its candidates alone."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "banned_ids", tuple(int(one) for one in self.banned_ids))
-        check_count("min_length", self.min_length, 0)
-        check_count("no_repeat_ngram_size", self.no_repeat_ngram_size, 0)
-        check_above_0("repetition_penalty", self.repetition_penalty)
+        self._keep("banned_ids", tuple(integer_of("banned_ids", one) for one in self.banned_ids))
+        self._keep("min_length", count_of("min_length", self.min_length, 0))
+        size = count_of("no_repeat_ngram_size", self.no_repeat_ngram_size, 0)
+        self._keep("no_repeat_ngram_size", size)
+        penalty = above_0("repetition_penalty", self.repetition_penalty)
+        self._keep("repetition_penalty", penalty)
         if self.max_length_factor is not None:
-            check_above_0("max_length_factor", self.max_length_factor)
+            factor = above_0("max_length_factor", self.max_length_factor)
+            self._keep("max_length_factor", factor)
         if min(self.banned_ids, default=0) < 0:
             raise ValueError(f"banned_ids must be at least 0. Received: {self.banned_ids}")
+
+    def _keep(self, name: str, value: Any) -> None:
+        """Sets a field of a frozen dataclass, while it is made."""
+        object.__setattr__(self, name, value)
 
     # -- what a subclass says -------------------------------------------------------------------
 
@@ -143,6 +150,7 @@ class Search:
         shrinks: bool = False,
         word_ids: Tensor | None = None,
     ) -> SearchResult:
+        max_length = integer_of("max_length", max_length)
         request = Request(end_id, max_length, source_mask, prefix, constraints, alpha, seed)
         request.check(self)
         request = request._replace(word_ids=word_ids).completed(self, ops.shape(start_ids)[0])
@@ -232,21 +240,3 @@ def staying(turn: Turn, ids: Tensor) -> Choice:
     is_raw = turn.allowed is turn.logits
     log_probs = totals if is_raw else after(before.log_probs, turn.logits, turn.normalizer)
     return Choice(None, ids, log_probs, totals, totals)
-
-
-def check_count(name: str, value: Any, least: int) -> None:
-    """Refuses what is no integer, and integers below `least`."""
-    if not isinstance(value, Integral) or value < least:
-        raise ValueError(f"{name} must be an integer, at least {least}. Received: {value}")
-
-
-def check_at_least(name: str, value: Any, least: float) -> None:
-    """Refuses numbers below `least`, infinity and NaN."""
-    if not least <= value < float("inf"):
-        raise ValueError(f"{name} must be at least {least} and finite. Received: {value}")
-
-
-def check_above_0(name: str, value: Any) -> None:
-    """Refuses numbers that are not above 0 and finite."""
-    if not 0 < value < float("inf"):
-        raise ValueError(f"{name} must be above 0 and finite. Received: {value}")

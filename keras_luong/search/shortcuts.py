@@ -16,7 +16,7 @@ def search_of(search: str | Search) -> Search:
     """
     if isinstance(search, Search):
         return search
-    if search in _SHORTCUTS:
+    if isinstance(search, str) and search in _SHORTCUTS:
         return _SHORTCUTS[search]
     raise ValueError(
         f"search must be one of {sorted(_SHORTCUTS)} or a GreedySearch, BeamSearch or "

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from keras_luong.counts import count_of
+from keras_luong.checked_numbers import count_of
 from keras_luong.folders import whole_file
+from keras_luong.functional import IdRange
 from keras_luong.iterables import rows_in_order
 from keras_luong.paths import PathLike, local_copy, path_of
 
@@ -87,14 +88,20 @@ class Shortlist:
             size: As in the constructor.
 
         Raises:
-            ValueError: If there is no batch.
+            ValueError: If there is no batch, for source ids beyond the vocabulary, and for shapes
+                that do not fit each other.
         """
         per_word = count_of("per_word", per_word, least=0)
         num_frequent = count_of("num_frequent", num_frequent, least=0)
+        source_vocabulary_size = count_of("source_vocabulary_size", source_vocabulary_size)
+        known = IdRange("source", source_vocabulary_size)
         keys: Array = np.zeros(0, "int64")
         counts: Array = np.zeros(0)
         for source, target, scores in alignments:
             source, target, scores = map(np.asarray, (source, target, scores))
+            # Others would be counted as those of another word.
+            known.check(source)
+            _check_shapes(source, target, scores)
             pairs = source[:, None, :].astype("int64") + source_vocabulary_size * target[:, :, None]
             # What is next to nothing is left out, to keep few pairs; padding has no score at all.
             kept = (scores > _NEXT_TO_NOTHING) & (source[:, None] > 0) & (target[:, :, None] > 0)
@@ -150,11 +157,7 @@ class Shortlist:
         return np.flatnonzero(is_used).astype("int32"), allowed[:, is_used]
 
     def _check(self, source: np.ndarray, vocabulary_size: int) -> None:
-        if np.max(source, initial=0) >= len(self.aligned):
-            raise ValueError(
-                f"The shortlist knows source ids below {len(self.aligned)}. Received: "
-                f"{source.max()}"
-            )
+        IdRange("source", len(self.aligned)).check(source)
         largest = max(np.max(self.aligned, initial=0), np.max(self.frequent, initial=0))
         if largest >= vocabulary_size:
             raise ValueError(
@@ -182,3 +185,11 @@ class Shortlist:
 
 
 _NEXT_TO_NOTHING = 0.01
+
+
+def _check_shapes(source: np.ndarray, target: np.ndarray, scores: np.ndarray) -> None:
+    if source.ndim != 2 or scores.shape != (*target.shape, source.shape[-1]):
+        raise ValueError(
+            "alignments must hold source ids (b, s), target ids (b, t) and attention scores "
+            f"(b, t, s). Received shapes {source.shape}, {target.shape} and {scores.shape}"
+        )

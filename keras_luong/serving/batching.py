@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_luong.counts import count_of
+from keras_luong.checked_numbers import count_of
 
 # So many batches are done before anybody would look for a bar.
 _FEW = 4

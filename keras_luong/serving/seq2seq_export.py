@@ -3,9 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-import keras
-
-from keras_luong.counts import count_of, optional_count_of
+from keras_luong.checked_numbers import count_of, optional_count_of
 from keras_luong.ids import END_ID
 from keras_luong.models import Seq2Seq
 from keras_luong.paths import PathLike
@@ -84,34 +82,19 @@ def export_seq2seq(
     max_length, n_best = count_of("max_length", max_length), optional_count_of("n_best", n_best)
     source_vocabulary_size = optional_count_of("source_vocabulary_size", source_vocabulary_size)
     searcher = Searcher(model, search_of(search), max_length)
-    sizes = source_vocabulary_size, _read_ids(model)
+    sizes = source_vocabulary_size, model.source_vocabulary_size
     size = min((one for one in sizes if one is not None), default=0)
     if size <= END_ID:
         raise ValueError(
             "source_vocabulary_size must be given where the encoder is no model with an Embedding "
             f"layer, and be greater than {END_ID}. Received: {source_vocabulary_size}, and the "
-            f"encoder embeds {embedded_ids(model.encoder)} ids"
+            f"model reads {model.source_vocabulary_size} ids"
         )
     ids = IdFormat(size, model.vocabulary_size, source_limit(model, max_length), max_length)
     named = signatures(searcher, searcher.shared(), ids, n_best, sample)
     named["ids"] = named["serving_default"]
     facts: dict[str, Any] = {**ids.sizes, "search": repr(searcher.search)}
     export_saved_model(path, model, named, scores=scores, **facts)
-
-
-def embedded_ids(encoder: Any) -> int | None:
-    """How many source ids an encoder can embed, if that can be seen."""
-    layers = getattr(encoder, "layers", ())
-    embeddings = [layer for layer in layers if isinstance(layer, keras.layers.Embedding)]
-    return min((layer.input_dim for layer in embeddings), default=None)
-
-
-def _read_ids(model: Seq2Seq) -> int | None:
-    """How many source ids a model can read, those of unknown words among them."""
-    copying = model.copy_mechanism
-    if copying is None or not copying.max_unknown_words:
-        return embedded_ids(model.encoder)
-    return copying.source_vocabulary_size + copying.max_unknown_words
 
 
 def source_limit(model: Seq2Seq, max_length: int) -> int:

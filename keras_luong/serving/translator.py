@@ -9,18 +9,19 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_luong.counts import count_of, integer_of, optional_count_of
+from keras_luong.checked_numbers import count_of, integer_of, optional_count_of
 from keras_luong.folders import whole_folder
 from keras_luong.ids import PADDING_ID
 from keras_luong.iterables import list_of_pairs, list_of_texts, rows_in_order
 from keras_luong.models import ScoredTarget, Seq2Seq
 from keras_luong.models.compiled import Argument, CompiledFunctions
+from keras_luong.models.id_ranges import embedded_ids
 from keras_luong.paths import PathLike, local_copy, path_of
 from keras_luong.search import SamplingSearch, Search, SearchResult, Shortlist, search_of
 from keras_luong.serving.batching import by_length, check_verbose, with_progress
 from keras_luong.serving.export import check_version_path, export_saved_model
 from keras_luong.serving.formats import IdFormat, TextFormat
-from keras_luong.serving.seq2seq_export import embedded_ids, source_limit
+from keras_luong.serving.seq2seq_export import source_limit
 from keras_luong.serving.signatures import Searcher, default_signature, signatures
 from keras_luong.serving.target_texts import constraint_ids, prefix_ids
 from keras_luong.serving.text_graph import (

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_luong.counts import count_of, integer_of, optional_count_of
+from keras_luong.checked_numbers import count_of, integer_of, optional_count_of
 from keras_luong.ids import END_ID, PADDING_ID, START_ID
 from keras_luong.iterables import rows_in_order
 from keras_luong.text.encoded_files import EncodedFiles
@@ -212,7 +212,6 @@ class _Buckets:
         cls, lengths: np.ndarray, batch_size: int | None, batch_tokens: int | None, buckets: int
     ) -> "_Buckets":
         """From the tokens of the longer side of each pair, without start and end."""
-        buckets = count_of("buckets", buckets)
         batch_size, batch_tokens = _size(batch_size, batch_tokens)
         lengths = 1 + lengths
         boundaries = bucket_boundaries(lengths, buckets, batch_size or 1)

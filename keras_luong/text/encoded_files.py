@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from keras_luong.counts import count_of
+from keras_luong.checked_numbers import count_of
 from keras_luong.folders import whole_folder
 from keras_luong.paths import PathLike, RemotePath, local_copy, path_of
 from keras_luong.text.filters import PairFilter

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Iterable, Iterator
 
-from keras_luong.counts import count_of, number_of
+from keras_luong.checked_numbers import count_of, number_of
 from keras_luong.iterables import pairs_of
 
 Pair = tuple[str, str]
@@ -30,7 +30,7 @@ class PairFilter:
         kept: Number of pairs kept so far.
 
     Raises:
-        ValueError: If `max_words` is below 1, or `max_ratio` below 1.
+        ValueError: If `max_words` is no integer from 1 on, or `max_ratio` is below 1.
 
     Example:
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 import tensorflow as tf
 
-from keras_luong.counts import count_of
+from keras_luong.checked_numbers import count_of
 from keras_luong.iterables import pairs_of
 from keras_luong.paths import PathLike
 from keras_luong.text.subword_tokenizer import SubwordTokenizer, check_tokenizers

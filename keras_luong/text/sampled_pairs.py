@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from keras_luong.counts import count_of, number_of
+from keras_luong.checked_numbers import above_0, count_of
 from keras_luong.text.pairs import EncodedPairs, encode_with_texts
 from keras_luong.text.subword_tokenizer import SubwordTokenizer, check_tokenizers
 
@@ -127,7 +127,7 @@ def sample_pairs(
         [Kudo 2018](https://arxiv.org/abs/1804.10959).
     """
     check_tokenizers(source_tokenizer=source_tokenizer, target_tokenizer=target_tokenizer)
-    alpha, max_length = number_of("alpha", alpha), count_of("max_length", max_length)
+    alpha, max_length = above_0("alpha", alpha), count_of("max_length", max_length)
     for tokenizer in (source_tokenizer, target_tokenizer):
         tokenizer.sample([], alpha, 0)  # refuses what it cannot do now rather than in a thread
     encoded, source, target = encode_with_texts(

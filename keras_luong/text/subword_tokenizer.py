@@ -14,7 +14,7 @@ import tensorflow as tf
 import tensorflow_text
 from sentencepiece import sentencepiece_model_pb2
 
-from keras_luong.counts import count_of, integer_of, number_of
+from keras_luong.checked_numbers import above_0, count_of, integer_of, number_of
 from keras_luong.folders import whole_file
 from keras_luong.ids import END_ID, PADDING_ID, START_ID, UNKNOWN_ID
 from keras_luong.iterables import list_of, texts_of
@@ -233,9 +233,7 @@ class SubwordTokenizer(tf.Module):
         """
         if self._model_type == "char":
             raise ValueError("A model of type 'char' has one segmentation of a text alone.")
-        alpha, seed = number_of("alpha", alpha), integer_of("seed", seed)
-        if not 0 < alpha < float("inf"):
-            raise ValueError(f"`alpha` must be greater than 0. Received: {alpha}")
+        alpha, seed = above_0("alpha", alpha), integer_of("seed", seed)
         if self._model_type == "bpe" and alpha > 1:
             raise ValueError(f"`alpha` of a BPE model must be at most 1. Received: {alpha}")
         texts = [re.sub(_SPACES, " ", text) for text in texts_of("texts", texts)]

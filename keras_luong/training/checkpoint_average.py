@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from keras_luong.counts import count_of
+from keras_luong.checked_numbers import count_of
 from keras_luong.paths import PathLike, path_of
 from keras_luong.training.checkpoint_files import complete_checkpoints, stored_state
 

@@ -5,6 +5,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_luong.checked_numbers import at_least, count_of
+
 Tensor = Any
 
 
@@ -22,7 +24,7 @@ class Halving(keras.optimizers.schedules.LearningRateSchedule):
         every: Steps from one halving to the next.
 
     Raises:
-        ValueError: If `start` is negative or `every` is not positive.
+        ValueError: If `start` is no integer from 0 on, `every` none from 1 on, or the rate below 0.
 
     Example:
 
@@ -35,14 +37,10 @@ class Halving(keras.optimizers.schedules.LearningRateSchedule):
     """
 
     def __init__(self, initial_learning_rate: float, start: int, every: int) -> None:
-        if start < 0 or every <= 0:
-            raise ValueError(
-                "`start` must be at least 0 and `every` at least 1, both in steps. Received: "
-                f"start={start}, every={every}"
-            )
-        self.initial_learning_rate = initial_learning_rate
-        self.start = start
-        self.every = every
+        rate = at_least("initial_learning_rate", initial_learning_rate, 0)
+        self.initial_learning_rate = rate
+        self.start = count_of("start", start, 0)
+        self.every = count_of("every", every)
 
     def __call__(self, step: Tensor) -> Tensor:
         """The rate of a step, counted from 0."""

@@ -5,6 +5,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_luong.checked_numbers import at_least, count_of
+
 Tensor = Any
 
 
@@ -19,7 +21,7 @@ class InverseSquareRoot(keras.optimizers.schedules.LearningRateSchedule):
         warmup: Steps until it is reached, at least 1.
 
     Raises:
-        ValueError: If `warmup` is below 1.
+        ValueError: If `warmup` is no integer from 1 on, or the peak below 0.
 
     Example:
 
@@ -33,10 +35,8 @@ class InverseSquareRoot(keras.optimizers.schedules.LearningRateSchedule):
     """
 
     def __init__(self, peak: float, warmup: int) -> None:
-        if warmup < 1:
-            raise ValueError(f"`warmup` must be at least 1, in steps. Received: {warmup}")
-        self.peak = peak
-        self.warmup = warmup
+        self.peak = at_least("peak", peak, 0)
+        self.warmup = count_of("warmup", warmup)
 
     def __call__(self, step: Tensor) -> Tensor:
         """The rate of a step, counted from 0."""

@@ -5,9 +5,11 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_luong.checked_numbers import integer_of
 from keras_luong.functional import float32_at_least, symmetric_divergence, zero_masked
 from keras_luong.ids import PADDING_ID
 from keras_luong.training.replicas import sum_over_replicas
+from keras_luong.training.token_checks import check_shapes, checked_labels, weights_of_tokens
 
 Tensor = Any
 
@@ -23,8 +25,12 @@ class MaskedCrossentropy(keras.losses.Loss):
     and a batch `sum(weight * cost) / sum(weight)`, where a weight is 0 at padding and 1 (or the
     sample weight) elsewhere. Every token counts the same, however long its sentence is. A batch
     without a token costs 0. Padding is read off `y_true` alone: a mask that Keras hangs on the
-    logits changes nothing. What the logits hold at padding never matters, not even NaN. An id that
-    is no row of the vocabulary makes the loss NaN, on every device.
+    logits changes nothing. What the logits hold at padding never matters, not even NaN.
+
+    An id that the logits are not of raises: at once where `y_true` has values, by an assertion in a
+    graph of TensorFlow. Under XLA, in a compiled step of JAX and on torch with a GPU nothing can be
+    raised without waiting: there it makes the loss NaN, which `Seq2Seq.fit` raises on at the end of
+    the epoch. Probabilities in the place of logits cannot be told from logits.
 
     Softmax and sums are computed in float32 at least; float64 logits stay float64. The loss can be
     differentiated once.
@@ -44,6 +50,10 @@ class MaskedCrossentropy(keras.losses.Loss):
 
     Output shape:
         A scalar.
+
+    Raises:
+        ValueError: For tensors of other shapes, ids that are neither rows of the vocabulary nor
+            padding, and options out of their range.
 
     Example:
 
@@ -67,7 +77,7 @@ class MaskedCrossentropy(keras.losses.Loss):
             )
         super().__init__(name=name)
         self.label_smoothing = float(label_smoothing)
-        self.padding_id = int(padding_id)
+        self.padding_id = integer_of("padding_id", padding_id)
 
     def __call__(
         self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None
@@ -75,8 +85,8 @@ class MaskedCrossentropy(keras.losses.Loss):
         """The token-averaged loss of a batch, a scalar."""
         # The base class would average over the positions of the mask on `y_pred` once more, and
         # would hand the ids over as floats.
-        y_true = ops.convert_to_tensor(y_true)
-        return self._average(self.call(y_true, y_pred), y_true, sample_weight)
+        costs = self.call(y_true, y_pred)
+        return self._average(costs, ops.convert_to_tensor(y_true), sample_weight)
 
     def divergence(
         self, y_true: Tensor, y_pred: Tensor, other: Tensor, sample_weight: Tensor | None = None
@@ -96,7 +106,7 @@ class MaskedCrossentropy(keras.losses.Loss):
             ValueError: For logits of two shapes.
         """
         y_true, y_pred, other = map(ops.convert_to_tensor, (y_true, y_pred, other))
-        _check_shapes(y_true, y_pred)
+        check_shapes(y_true, y_pred)
         _check_alike(y_pred, other)
         kept = ops.not_equal(y_true, self.padding_id)
         apart = symmetric_divergence(zero_masked(y_pred, kept), zero_masked(other, kept))
@@ -106,15 +116,15 @@ class MaskedCrossentropy(keras.losses.Loss):
         """Of costs `(batch, steps)`, over the tokens of all replicas."""
         weights = ops.cast(ops.not_equal(y_true, self.padding_id), costs.dtype)
         if sample_weight is not None:
-            weights = weights * _per_token(sample_weight, y_true, costs.dtype)
+            weights = weights * ops.cast(weights_of_tokens(sample_weight, y_true), costs.dtype)
         total = sum_over_replicas(ops.sum(weights))
         # Not `ops.divide_no_nan`, which makes float32 of float64 on torch. No weight, no cost.
         return ops.sum(weights * costs) / ops.where(total == 0, ops.ones_like(total), total)
 
     def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         """The cost of every token, `(batch, steps)`; 0 at padding."""
-        y_true, logits = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
-        _check_shapes(y_true, logits)
+        logits = ops.convert_to_tensor(y_pred)
+        y_true = checked_labels(y_true, logits, self.padding_id)
         kept = ops.not_equal(y_true, self.padding_id)
         ids = ops.where(kept, y_true, ops.zeros((), y_true.dtype))
         return _losses(float32_at_least(logits), ids, kept, self.label_smoothing)
@@ -128,15 +138,6 @@ class MaskedCrossentropy(keras.losses.Loss):
         }
 
 
-def _check_shapes(y_true: Tensor, logits: Tensor) -> None:
-    if len(y_true.shape) != 2 or len(logits.shape) != 3:
-        raise ValueError(
-            "`y_true` must be token ids of shape (batch, steps) and `y_pred` logits of shape "
-            f"(batch, steps, vocabulary). Received: y_true.shape={tuple(y_true.shape)}, "
-            f"y_pred.shape={tuple(logits.shape)}"
-        )
-
-
 def _check_alike(y_pred: Tensor, other: Tensor) -> None:
     """What is not known of a shape while a graph is traced, None, fits whatever it meets."""
     shape, other_shape = tuple(y_pred.shape), tuple(other.shape)
@@ -146,17 +147,6 @@ def _check_alike(y_pred: Tensor, other: Tensor) -> None:
             "`y_pred` and `other` must be logits of one shape. Received: "
             f"y_pred.shape={shape}, other.shape={other_shape}"
         )
-
-
-def _per_token(sample_weight: Tensor, y_true: Tensor, dtype: Any) -> Tensor:
-    """Weights `(batch,)` or `(batch, steps)` in a shape that multiplies `(batch, steps)`."""
-    weight = ops.cast(ops.convert_to_tensor(sample_weight), dtype)
-    if len(weight.shape) not in (1, 2):
-        raise ValueError(
-            "`sample_weight` must have the shape (batch,) or (batch, steps) of `y_true`. Received: "
-            f"sample_weight.shape={tuple(weight.shape)}, y_true.shape={tuple(y_true.shape)}"
-        )
-    return ops.expand_dims(weight, -1) if len(weight.shape) == 1 else weight
 
 
 def _losses(logits: Tensor, ids: Tensor, kept: Tensor, smoothing: float) -> Tensor:
@@ -170,6 +160,8 @@ def _losses(logits: Tensor, ids: Tensor, kept: Tensor, smoothing: float) -> Tens
     def losses_of(logits: Tensor) -> Any:
         vocabulary = ops.cast(ops.shape(logits)[-1], logits.dtype)
         log_normalizer = ops.logsumexp(logits, axis=-1)
+        # In the labels' shape: what differed from it would be broadcast.
+        log_normalizer = ops.reshape(log_normalizer, ops.shape(ids))
         losses = log_normalizer - _pick(logits, ids)
         if smoothing:
             # Not `ops.mean`, which JAX computes in float32 for float64 input.

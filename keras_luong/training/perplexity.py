@@ -54,8 +54,8 @@ class Perplexity(TokenMetric):
             sample_weight: `(batch,)` or `(batch, steps)`. Tokens of weight 0 are left out; all
                 others count as one.
         """
-        y_true = ops.convert_to_tensor(y_true)
         costs = self._costs.call(y_true, y_pred)
+        y_true = ops.convert_to_tensor(y_true)
         costs = ops.where(self._counted(y_true, sample_weight), costs, ops.zeros((), costs.dtype))
         self.total.assign_add(ops.cast(ops.sum(costs), self.total.dtype))
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from keras_luong.counts import count_of
+from keras_luong.checked_numbers import count_of
 from keras_luong.iterables import list_of_pairs, list_of_texts
 
 # Of sacrebleu's classes, by our names.

@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from keras_luong.ids import PADDING_ID
+from keras_luong.training.token_checks import checked_labels
 from keras_luong.training.token_metric import TokenMetric
 
 Tensor = Any
@@ -53,13 +54,8 @@ class TokenAccuracy(TokenMetric):
             sample_weight: `(batch,)` or `(batch, steps)`. Tokens of weight 0 are left out; all
                 others count as one.
         """
-        y_true, y_pred = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
-        if len(y_true.shape) != 2 or len(y_pred.shape) != 3:
-            raise ValueError(
-                "`y_true` must be token ids of shape (batch, steps) and `y_pred` logits of shape "
-                f"(batch, steps, vocabulary). Received: y_true.shape={tuple(y_true.shape)}, "
-                f"y_pred.shape={tuple(y_pred.shape)}"
-            )
+        y_pred = ops.convert_to_tensor(y_pred)
+        y_true = checked_labels(y_true, y_pred, self.padding_id)
         right = ops.equal(ops.cast(ops.argmax(y_pred, axis=-1), y_true.dtype), y_true)
         right = ops.logical_and(self._counted(y_true, sample_weight), right)
         self.total.assign_add(ops.sum(ops.cast(right, self.total.dtype)))

@@ -5,6 +5,9 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_luong.checked_numbers import integer_of
+from keras_luong.training.token_checks import weights_of_tokens
+
 Tensor = Any
 
 
@@ -25,7 +28,7 @@ class TokenMetric(keras.metrics.Metric):
         self, padding_id: int, name: str, dtype: Any = None, total_dtype: Any = None
     ) -> None:
         super().__init__(name=name, dtype=dtype)
-        self.padding_id = int(padding_id)
+        self.padding_id = integer_of("padding_id", padding_id)
         self.total = self.add_variable((), "zeros", dtype=total_dtype, name="total")
         self.count = self.add_variable((), "zeros", dtype="int", name="count")
 
@@ -36,8 +39,7 @@ class TokenMetric(keras.metrics.Metric):
         """
         counted = ops.not_equal(y_true, self.padding_id)
         if sample_weight is not None:
-            weighted = ops.not_equal(ops.convert_to_tensor(sample_weight), 0)
-            weighted = ops.expand_dims(weighted, -1) if len(weighted.shape) == 1 else weighted
+            weighted = ops.not_equal(weights_of_tokens(sample_weight, y_true), 0)
             counted = ops.logical_and(counted, weighted)
         self.count.assign_add(ops.sum(ops.cast(counted, self.count.dtype)))
         return counted

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import keras
 
-from keras_luong.counts import count_of
+from keras_luong.checked_numbers import count_of
 from keras_luong.paths import PathLike, path_of
 from keras_luong.training.callback_memory import memory_of, remind
 from keras_luong.training.checkpoint_files import (
@@ -38,6 +38,15 @@ class Position(NamedTuple):
     step_in_epoch: int = 0
     global_step: int = 0
     stopped: bool = False
+
+
+def _checked_freq(save_freq: Any) -> int | str:
+    if isinstance(save_freq, str) and save_freq != "epoch":
+        raise ValueError(
+            '`save_freq` must be "epoch" or a number of batches, at least 1. '
+            f"Received: {save_freq!r}"
+        )
+    return save_freq if save_freq == "epoch" else count_of("save_freq", save_freq)
 
 
 class TrainingCheckpoint(keras.callbacks.Callback):
@@ -121,16 +130,9 @@ class TrainingCheckpoint(keras.callbacks.Callback):
         settings: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        if isinstance(save_freq, str) and save_freq != "epoch":
-            raise ValueError(
-                '`save_freq` must be "epoch" or a number of batches, at least 1. '
-                f"Received: save_freq={save_freq!r}"
-            )
         self.directory = path_of(directory)
         self.steps_per_epoch = count_of("steps_per_epoch", steps_per_epoch)
-        self.save_freq = (
-            save_freq if isinstance(save_freq, str) else count_of("save_freq", save_freq)
-        )
+        self.save_freq = _checked_freq(save_freq)
         self.keep = count_of("keep", keep)
         self.callbacks = tuple(callbacks)
         self.settings = dict(settings or {})

@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-from keras_luong.counts import count_of
+from keras_luong.checked_numbers import count_of
 
 
 class TrainingSpeed(keras.callbacks.Callback):

@@ -77,10 +77,12 @@ def test_what_is_ruled_out_in_both_counts_for_nothing():
         np.testing.assert_array_equal(gradient[..., -1], 0.0)
 
 
-def test_far_apart_is_finite():
-    # Of a probability of 0 stays the smallest float32: p = 1 against e^-87.3, both ways.
-    logits, other = [[1000.0, 0.0]], [[0.0, 1000.0]]
-    np.testing.assert_allclose(divergence(logits, other, "float32"), [-np.log(1.2e-38)], rtol=1e-5)
+@pytest.mark.parametrize("dtype", sorted({"float32", DTYPE}))
+def test_far_apart_is_finite(dtype):
+    # Of a probability of 0 stays the smallest normal number: p = 1 against 2^-126, both ways.
+    logits, other, exponent = [[1000.0, 0.0]], [[0.0, 1000.0]], {"float32": 126, "float64": 1022}
+    found = divergence(logits, other, dtype)
+    np.testing.assert_allclose(found, [exponent[dtype] * np.log(2)], rtol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])

@@ -10,6 +10,17 @@ from tests.functional.tools import DTYPE, gradients_of, random, tensor, weighted
 from tests.layers.layer_checks import dtype_of, to_numpy
 
 
+@pytest.mark.parametrize("dtype", sorted({"float32", DTYPE}))
+def test_the_logarithm_of_nothing_is_that_of_the_smallest_normal_number(dtype):
+    exponent = {"float32": 126, "float64": 1022}[dtype]
+    array = np.array([0.0, 2.0 ** -(exponent + 10), 2.0**-exponent, 1.0, np.nan], dtype)
+    (logs,) = to_numpy(functional.finite_log(tensor(array, dtype)))
+    least = -exponent * np.log(2)
+    np.testing.assert_allclose(logs, [least, least, least, 0.0, np.nan], rtol=1e-6)
+    (gradient,) = gradients_of(lambda x: ops.sum(functional.finite_log(x)), [array[[0, 3]]])
+    np.testing.assert_allclose(gradient, [0.0, 1.0])
+
+
 def test_zero_masked():
     array = np.array([[[np.nan, 1.0], [2.0, 3.0]]], "float32")
     (masked,) = to_numpy(functional.zero_masked(array, np.array([[False, True]])))

@@ -3,21 +3,12 @@
 import numpy as np
 import pytest
 
-from keras_luong.layers.arguments import (
-    check_instance,
-    checked_flag,
-    checked_rate,
-    checked_seed,
-    checked_weight,
-)
+from keras_luong.layers.arguments import check_instance, checked_flag, checked_seed
 
 
 @pytest.mark.parametrize(
     ("kept", "value", "kind"),
     [
-        (checked_rate("dropout", np.float32(0.25)), 0.25, float),
-        (checked_rate("dropout", 0), 0.0, float),
-        (checked_weight("consistency", np.int64(3)), 3.0, float),
         (checked_flag("copy", np.True_), True, bool),
         (checked_seed(np.int64(-5)), -5, int),
         (checked_seed(None), None, type(None)),
@@ -30,8 +21,6 @@ def test_what_is_kept(kept, value, kind):
 @pytest.mark.parametrize(
     ("check", "value", "error"),
     [
-        *((checked_rate, value, ValueError) for value in (-0.1, 1, True, "0.1", None, np.nan)),
-        *((checked_weight, value, ValueError) for value in (-1, np.inf, False, "1", None)),
         *((checked_flag, value, TypeError) for value in (0, 1, "no", None)),
         (lambda name, value: check_instance(name, value, int), "1", TypeError),
         (lambda name, value: check_instance(name, value, int, optional=True), "1", TypeError),

@@ -193,7 +193,7 @@ def test_beams_carry_what_belongs_to_them(name):
         assert not result.attention_scores[:, n][~kept].any()
         # The score, from the attention scores that came with the hypothesis.
         coverage = np.minimum(result.attention_scores[:, n].sum(axis=1), 1.0)
-        logs = np.log(np.maximum(coverage, 1.2e-38)) * (SOURCE != PADDING_ID)
+        logs = np.log(np.maximum(coverage, 2.0**-126)) * (SOURCE != PADDING_ID)
         expected = result.log_probs[:, n] / ((5 + lengths) / 6) ** 0.6 + 0.3 * logs.sum(axis=1)
         np.testing.assert_allclose(result.scores[:, n], expected, rtol=1e-3)
 
@@ -474,7 +474,15 @@ def test_refused_sources(source, parts):
         assert part in str(error.value)
 
 
-@pytest.mark.parametrize("search", ["beams", "", None])
+@pytest.mark.parametrize("search", ["greedy", BeamSearch(2, beta=0.1)], ids=["greedy", "beam"])
+def test_a_model_without_numbers_generates_nothing(search):
+    model = build()
+    model.target_embedding.embeddings.assign(np.full((TARGET_IDS, UNITS), np.nan))
+    with pytest.raises(ValueError, match=r"log-probabilities .* NaN.*weights hold NaN"):
+        model.generate(SOURCE, search, max_length=3)
+
+
+@pytest.mark.parametrize("search", ["beams", "", None, {"beam_width": 5}])
 def test_an_unknown_search_is_refused(search):
     with pytest.raises(ValueError, match=rf"search must be one of .*'greedy'.*{search!r}"):
         build().generate(SOURCE, search)

@@ -102,7 +102,7 @@ def test_heads_whose_words_cannot_be_taken_one_by_one_are_refused():
     model.quantize("int4")
     with pytest.raises(ValueError, match="shortlist needs a head.*Dense.*int4"):
         model.generate(SOURCE, shortlist=WHOLE)
-    with pytest.raises(ValueError, match=r"source ids below 9. Received: 11"):
+    with pytest.raises(ValueError, match=r"from 0 to 8. Received: 11"):
         made("tied").generate(np.array([[11, 3]]), shortlist=PART)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 END = 0
 # What reaches a source position that nothing was given to.
-SMALLEST = {"float32": 1.2e-38, "float64": 2.2e-308}
+SMALLEST = {"float32": 2.0**-126, "float64": 2.0**-1022}
 
 
 @dataclasses.dataclass

@@ -2,13 +2,14 @@
 
 import dataclasses
 
+import keras
 import numpy as np
 import pytest
 from keras import ops
 
 from keras_luong.search import BeamSearch, GreedySearch
 from tests.reference import why_not
-from tests.search.oracles import END, beam_searched
+from tests.search.oracles import END, SMALLEST, beam_searched
 from tests.search.running import (
     BACKEND,
     chain,
@@ -85,14 +86,19 @@ def test_the_coverage_penalty_by_hand():
         np.testing.assert_allclose(result.scores[0, at], expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_a_kept_position_that_got_nothing_counts_as_the_smallest_number(dtype):
-    # That of the attention scores, float32, whatever the logits are: no score is infinite.
+@pytest.mark.parametrize(("logits", "scores"), [("float32", "float64"), ("float64", "float32")])
+def test_a_kept_position_that_got_nothing_counts_as_the_smallest_normal_number(logits, scores):
+    # That of the attention scores, whatever the logits are; a subnormal one would be flushed to 0.
     tables = chain(EVEN, start=3)
-    tables = dataclasses.replace(tables, logits=tables.logits.astype(dtype))
-    tables.attention[:] = 0.0
+    tables = dataclasses.replace(
+        tables,
+        logits=tables.logits.astype(logits),
+        attention=np.zeros_like(tables.attention, scores),
+    )
     result = searched(BeamSearch(2, n_best=2, beta=0.5), tables, 1)
-    np.testing.assert_allclose(result.scores, [[np.log(0.25) + 0.5 * np.log(1.2e-38)] * 2], 1e-5)
+    of_scores = keras.backend.standardize_dtype(ops.convert_to_tensor(tables.attention).dtype)
+    expected = np.log(0.25) + 0.5 * np.log(SMALLEST[of_scores])
+    np.testing.assert_allclose(result.scores, [[expected] * 2], 1e-6)
 
 
 # Of the first sentence the end has 0.36 at once. 1 (0.34) and 2 (0.3) end at the next step, and so

@@ -1,5 +1,7 @@
 """What searches refuse to be asked, before the first step, and what shortcuts stand for."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from keras import ops
@@ -38,6 +40,7 @@ SEARCHES = [GreedySearch(), BeamSearch(4), SamplingSearch()]
 @pytest.mark.parametrize("search", SEARCHES, ids=lambda one: type(one).__name__)
 def test_refused_lengths(search):
     check_refused(search, ["max_length must be at least 1", "Received: 0"], max_length=0)
+    check_refused(search, ["`max_length` must be an integer", "Received: 2.5"], max_length=2.5)
     check_refused(search, ["max_length must be at least 1", "Received: -2"], max_length=-2)
 
 
@@ -55,6 +58,7 @@ def test_a_min_length_above_max_length_is_refused(kind):
         ({"min_length": 1.5}, ["min_length", "an integer", "1.5"]),
         ({"max_length_factor": 0.0}, ["max_length_factor", "above 0", "0.0"]),
         ({"max_length_factor": float("inf")}, ["max_length_factor", "finite", "inf"]),
+        ({"banned_ids": (1.5,)}, ["banned_ids", "an integer", "1.5"]),
         ({"banned_ids": (3, -1)}, ["banned_ids", "at least 0", "(3, -1)"]),
         ({"no_repeat_ngram_size": -1}, ["no_repeat_ngram_size", "at least 0", "-1"]),
         ({"repetition_penalty": 0.0}, ["repetition_penalty", "above 0", "0.0"]),
@@ -68,6 +72,23 @@ def test_refused_rules(kind, options, parts):
         kind(**options)
     for part in parts:
         assert part in str(error.value)
+
+
+def test_numbers_of_numpy_are_kept_as_those_of_python():
+    numbers = {"min_length": np.int64(2), "repetition_penalty": np.float32(1.5)}
+    kept = [
+        BeamSearch(
+            np.int32(4), num_groups=np.uint8(2), alpha=1, banned_ids=np.array([5]), **numbers
+        ),
+        SamplingSearch(top_k=np.int64(3), top_p=np.float32(0.5), **numbers),
+    ]
+    for search in kept:
+        for value in dataclasses.asdict(search).values():
+            assert type(value) in (int, float, str, tuple, type(None)), value
+        assert type(search.min_length) is int and type(search.repetition_penalty) is float
+    assert kept[0] == BeamSearch(
+        4, num_groups=2, alpha=1.0, banned_ids=(5,), min_length=2, repetition_penalty=1.5
+    )
 
 
 def test_a_length_by_the_source_needs_to_know_the_source():

@@ -107,9 +107,16 @@ def test_what_is_saved_is_read(tmp_path):
             lambda: Shortlist([[1]], [3], size=0),
             "`size` must be an integer of at least 1. Received: 0",
         ),
-        (lambda: SHORTLIST.of([[4]], 10), "source ids below 4. Received: 4"),
+        (lambda: SHORTLIST.of([[4]], 10), "`source` must hold integers from 0 to 3. Received: 4"),
         (lambda: SHORTLIST.of([[1]], 8), "vocabulary's size 8. Received: 8"),
+        (lambda: SHORTLIST.of([[-1]], 10), "from 0 to 3. Received: -1"),
         (lambda: Shortlist.learnt([], 5), "at least one batch"),
+        (lambda: Shortlist.learnt([([[5]], [[1]], [[[1.0]]])], 5), "from 0 to 4. Received: 5"),
+        (
+            lambda: Shortlist.learnt([([[1, 2]], [[1]], [[[1.0]]])], 5),
+            r"Received shapes \(1, 2\), \(1, 1\) and \(1, 1, 1\)",
+        ),
+        (lambda: Shortlist.learnt([], 5, per_word=1.5), "`per_word` must be an integer"),
     ],
 )
 def test_what_cannot_be_is_refused(make, message):

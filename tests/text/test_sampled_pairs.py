@@ -133,7 +133,7 @@ def test_pairs_are_left_out_as_without_sampling(tokenizer):
 
 
 def test_what_is_refused(tokenizer):
-    with pytest.raises(ValueError, match="greater than 0. Received: 0"):
+    with pytest.raises(ValueError, match="finite number above 0. Received: 0"):
         sample_pairs(PAIRS, tokenizer, tokenizer, alpha=0)
     with pytest.raises(ValueError, match="No pair remains of 1: 1 have an empty side"):
         sample_pairs([("", "a")], tokenizer, tokenizer, alpha=0.1)

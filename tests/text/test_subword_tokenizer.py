@@ -604,7 +604,7 @@ def test_samples_depend_on_their_seed_alone(german, english):
 
 @pytest.mark.parametrize("alpha", [0.0, -0.1, float("nan"), float("inf")])
 def test_wrong_alphas(german, alpha):
-    with pytest.raises(ValueError, match=f"greater than 0. Received: {alpha}"):
+    with pytest.raises(ValueError, match=f"finite number above 0. Received: {alpha}"):
         german.sample(GERMAN, alpha, 1)
 
 

@@ -60,7 +60,10 @@ def test_example_worked_by_hand():
 def test_nothing_aligned_and_scores_of_zero():
     zeros = np.zeros((BATCH, TARGET, SOURCE), "float32")
     assert float(GuidedAlignment()(zeros, random_scores())) == 0.0
-    assert np.isfinite(float(GuidedAlignment()(ALIGNMENTS, zeros)))
+    # 0 counts as the smallest normal number, whatever a row of alignments sums to.
+    for dtype, exponent in (("float32", 126), ("float64", 1022)):
+        found = float(GuidedAlignment()(ALIGNMENTS, zeros.astype(dtype)))
+        np.testing.assert_allclose(found, exponent * np.log(2), rtol=1e-6)
 
 
 def test_padding_changes_nothing():
@@ -125,5 +128,11 @@ def test_config_and_what_is_refused():
     scores = np.ones((2, 3))
     with pytest.raises(ValueError, match=r"\(batch, target length, source.*\(2, 3\) and \(2, 3\)"):
         loss(scores, scores)
+    for other in (ALIGNMENTS[:, :, :1], ALIGNMENTS[:1]):  # which would be broadcast
+        with pytest.raises(ValueError, match=r"one shape.*\(2, 4, 3\)"):
+            loss(other, random_scores())
+    for number in (-0.5, np.nan):
+        with pytest.raises(ValueError, match=rf"at least 0\. .*: {number}"):
+            loss(np.where(ALIGNMENTS == 0.2, number, ALIGNMENTS), random_scores())
     with pytest.raises(ValueError, match="no sample_weight"):
         loss(ALIGNMENTS, random_scores(), sample_weight=np.ones(2))

@@ -4,9 +4,10 @@ import re
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import ops
 
-from keras_luong.training import MaskedCrossentropy
+from keras_luong.training import MaskedCrossentropy, Perplexity, TokenAccuracy
 
 
 def looped(y_true, logits, smoothing=0.0, weights=None, padding_id=0):
@@ -157,11 +158,43 @@ def test_another_padding_id(batch, padding_id):
 
 
 @pytest.mark.parametrize("bad_id", [8, -2])
-def test_an_id_outside_the_vocabulary_is_loud(batch, bad_id):
+def test_an_id_outside_the_vocabulary_raises_and_is_nan_under_xla(batch, bad_id):
     y_true, logits = batch
-    y_true = y_true.copy()
+    y_true, loss = y_true.copy(), MaskedCrossentropy()
     y_true[0, 1] = bad_id
-    assert math.isnan(float(MaskedCrossentropy()(y_true, logits)))
+    of_metrics = TokenAccuracy().update_state, Perplexity().update_state
+    for call in (loss, *of_metrics):
+        message = (
+            rf"`y_true` must hold integers from 0 to 7 \(or 0\)\. Received: {bad_id} at \(0, 1\)"
+        )
+        with pytest.raises(ValueError, match=message):
+            call(y_true, logits)
+        with pytest.raises(tf.errors.InvalidArgumentError, match=rf"from 0 to 7.*{bad_id}"):
+            tf.function(call)(tf.constant(y_true), tf.constant(logits))
+    compiled = tf.function(loss, jit_compile=True)
+    assert math.isnan(float(compiled(tf.constant(y_true), tf.constant(logits))))
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5])
+def test_other_lengths_than_those_of_the_logits_raise_in_a_graph_too(batch, steps):
+    y_true, logits = np.ones((3, steps), "int32"), batch[1]
+    with pytest.raises(ValueError, match=rf"of the same batch and steps.*\(3, {steps}\)"):
+        MaskedCrossentropy()(y_true, logits)
+    signature = [tf.TensorSpec((None, None), tf.int32), tf.TensorSpec((None, None, 8))]
+    for jit_compile in (False, True):
+        run = tf.function(MaskedCrossentropy(), signature, jit_compile=jit_compile)
+        with pytest.raises(tf.errors.InvalidArgumentError):
+            run(y_true, logits)
+
+
+@pytest.mark.parametrize("shape", [(1,), (4,), (1, 4), (3, 3), (3, 4, 1)])
+def test_weights_of_another_shape_are_not_broadcast(batch, shape):
+    y_true, logits = batch
+    for call in (MaskedCrossentropy(), TokenAccuracy().update_state):
+        with pytest.raises(ValueError, match=rf"sample_weight\.shape={re.escape(str(shape))}"):
+            call(y_true, logits, np.ones(shape, "float32"))
+    one = MaskedCrossentropy()(y_true, logits, np.float32([[1], [0], [2]]))
+    assert float(one) == float(MaskedCrossentropy()(y_true, logits, np.float32([1, 0, 2])))
 
 
 def test_config_and_reload():

@@ -52,8 +52,12 @@ def test_what_an_optimizer_takes(schedule, rates, jit_compile):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Halving(1.0, start=-1, every=1), "start=-1, every=1"),
-        (lambda: Halving(1.0, start=0, every=0), "start=0, every=0"),
+        (lambda: Halving(1.0, start=-1, every=1), "start.*Received: -1"),
+        (lambda: Halving(1.0, start=0, every=0), "every.*Received: 0"),
+        (lambda: Halving(float("nan"), start=0, every=1), "initial_learning_rate.*Received: nan"),
+        (lambda: Halving(1.0, start=0.5, every=1), "start.*integer.*Received: 0.5"),
+        (lambda: InverseSquareRoot(-1.0, warmup=1), "peak.*Received: -1"),
+        (lambda: InverseSquareRoot(1.0, warmup=float("nan")), "warmup.*Received: nan"),
         (lambda: InverseSquareRoot(1.0, warmup=0), "warmup.*Received: 0"),
     ],
 )
