@@ -24,7 +24,17 @@ with_extras := .[test,jax,examples,serving]
 tensorflow_2_20 := $(if $(filter Linux,$(shell uname -s)),$(VENV)/tensorflow-2.20/.complete)
 # What float64 may change, by name; the rest has run in float32.
 in_float64 := -k 'numbers or fast or float64 or functional or gradient or difference'
-pytest = $(1)/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+# TensorFlow keeps each program that XLA compiled as long as the process lives, 40 MB and more of it: so
+# groups of tests run one after the other, each in processes of its own. The last is what no other names.
+large := tests/layers tests/models tests/serving
+
+# $(call pytest,folder,backend,groups,options). pytest's 5 says that nothing of a group was chosen.
+define pytest
+	@chosen=5; for group in $(3) "tests$(3:%= --ignore=%)"; do \
+		KERAS_BACKEND=$(2) $(1)/bin/python -m pytest -n auto --dist loadfile $$group $(4) $(PYTEST_ARGS); \
+		code=$$?; [ $$code = 5 ] || chosen=$$code; [ $$code = 0 ] || [ $$code = 5 ] || exit $$code; \
+	done; exit $$chosen
+endef
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -37,18 +47,18 @@ demo: $(VENV)/.core  ## Train, evaluate and export the date model: a few minutes
 	KERAS_BACKEND=tensorflow $(VENV)/bin/python examples/dates.py
 
 test: doctest $(tensorflow_2_20)  ## Run the tests: all on TensorFlow, those of the layers, search and models on JAX
-	KERAS_BACKEND=tensorflow $(call pytest,$(VENV)) $(PYTEST_ARGS)
-	KERAS_BACKEND=jax $(call pytest,$(VENV)) $(PYTEST_ARGS)
-	KERAS_BACKEND=jax JAX_ENABLE_X64=1 $(call pytest,$(VENV)) $(in_float64) $(PYTEST_ARGS)
+	$(call pytest,$(VENV),tensorflow,$(large))
+	$(call pytest,$(VENV),jax,tests/layers)
+	$(call pytest,$(VENV),jax JAX_ENABLE_X64=1,,$(in_float64))
 
 test-torch: $(VENV_TORCH)/.test  ## Run the tests of the layers, search and models on torch, with no TensorFlow there
-	KERAS_BACKEND=torch $(call pytest,$(VENV_TORCH)) $(PYTEST_ARGS)
+	$(call pytest,$(VENV_TORCH),torch,)
 
 test-beam: $(VENV_BEAM)/.test  ## Run the tests of translating folders of files, on Apache Beam
 	KERAS_BACKEND=tensorflow $(VENV_BEAM)/bin/python -m pytest -m beam tests/examples/test_translate_files.py $(PYTEST_ARGS)
 
 test-long: $(VENV)/.test  ## Run what takes long: ten thousand random texts to an export, memory over five thousand
-	KERAS_BACKEND=tensorflow $(call pytest,$(VENV)) -m long $(PYTEST_ARGS)
+	$(call pytest,$(VENV),tensorflow,,-m long)
 
 test-all: lint types wheel-check test test-torch test-beam test-long  ## Run every check
 

@@ -1,7 +1,9 @@
 """What every test starts from: quiet logs, fixed seeds, and only what the backend at hand runs."""
 
 import os
+import resource
 import signal
+import sys
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -36,6 +38,57 @@ if keras.config.backend() != "tensorflow":
         for path in Path(__file__).parent.iterdir()
         if not path.stem.removeprefix("test_").startswith(BACKEND_NEUTRAL)
     ]
+
+
+# ---------------------------------------------------------------------------------------------
+# Memory
+# ---------------------------------------------------------------------------------------------
+
+GIGABYTE = 2**30
+FOR_A_WORKER = 3 * GIGABYTE  # none has been seen above; the Makefile gives each group of tests new ones
+peaks = []
+
+
+def available_memory():
+    """Bytes that new processes can have; where the system does not say, as if there were enough."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return sys.maxsize
+    return next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable")) * 1024
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers():
+    """As many workers as there are cores and memory for, four at the most."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, min(cores, 4, available_memory() // FOR_A_WORKER))
+
+
+def pytest_sessionfinish(session):
+    """Each process says how large it has been: a worker to the one that started it."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak *= 1 if sys.platform == "darwin" else 1024
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["peak_memory"] = peak
+    elif not peaks:
+        peaks.append(peak)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node, error):
+    peaks.append(getattr(node, "workeroutput", {}).get("peak_memory", 0))
+
+
+def pytest_terminal_summary(terminalreporter):
+    if peaks:
+        sizes = ", ".join(f"{peak / GIGABYTE:.1f}" for peak in peaks)
+        terminalreporter.write_line(f"Peak memory of each process that ran tests: {sizes} GB")
+
+
+# ---------------------------------------------------------------------------------------------
+# Around each test
+# ---------------------------------------------------------------------------------------------
 
 
 def pytest_runtest_teardown(nextitem):
