@@ -45,7 +45,9 @@ if keras.config.backend() != "tensorflow":
 # ---------------------------------------------------------------------------------------------
 
 GIGABYTE = 2**30
-FOR_A_WORKER = 3 * GIGABYTE  # none has been seen above; the Makefile gives each group of tests new ones
+FOR_A_WORKER = (
+    3 * GIGABYTE
+)  # none has been seen above; the Makefile gives each group of tests new ones
 peaks = []
 
 

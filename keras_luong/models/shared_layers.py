@@ -5,6 +5,7 @@ saved together, nor by models inside it.
 """
 
 import contextlib
+import copy
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -85,7 +86,8 @@ def _serialized(part: Any) -> Config:
 def _deserialized(config: Config, custom_objects: Any) -> Any:
     if config is None:
         return None
-    return keras.saving.deserialize_keras_object(config, custom_objects)
+    # A copy, since a functional model empties the config that it is made from.
+    return keras.saving.deserialize_keras_object(copy.deepcopy(config), custom_objects)
 
 
 @contextlib.contextmanager

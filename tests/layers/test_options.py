@@ -27,7 +27,6 @@ from tests.layers.layer_checks import (
     check_precision,
     check_saved,
     check_symbolic,
-    check_training,
     symbolic_inputs,
     to_numpy,
 )
@@ -125,29 +124,6 @@ def test_saved_and_loaded(case, tmp_path):
 @pytest.mark.parametrize("policy", POLICIES)
 def test_precision(case, policy):
     check_precision(case.make, case.arrays, policy, **case.call)
-
-
-# ---------------------------------------------------------------------------------------------
-# Training
-# ---------------------------------------------------------------------------------------------
-
-
-# On TensorFlow XLA compiles the same graph, and refuses more of it.
-ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
-WITHOUT_XLA = pytest.param(False, marks=[pytest.mark.long] if ON_TENSORFLOW else [])
-
-
-@in_float32
-@each_option
-@pytest.mark.parametrize("jit_compile", [WITHOUT_XLA, True])
-def test_a_training_step(case, jit_compile):
-    if jit_compile and keras.backend.backend() == "torch":
-        pytest.skip("torch runs eagerly")
-    if not jit_compile and keras.backend.backend() == "jax":
-        pytest.skip("an eager loop of JAX compiles at every call; compiled it runs here")
-    if not case.trains:
-        pytest.skip("a hard choice has no gradient to train with")
-    check_training(case.make(), case.arrays, jit_compile, case.still, **case.call)
 
 
 # ---------------------------------------------------------------------------------------------

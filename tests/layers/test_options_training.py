@@ -1,0 +1,29 @@
+"""One training step of every option of the layers: the check walks `options.py`.
+
+A file of its own: each program that XLA compiles stays in the memory of the process.
+"""
+
+import keras
+import pytest
+
+from tests.layers.layer_checks import check_training
+from tests.layers.options import ALONE
+from tests.reference import why_not
+
+x64 = keras.backend.backend() == "jax" and why_not("float32")
+# On TensorFlow XLA compiles the same graph, and refuses more of it.
+ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
+WITHOUT_XLA = pytest.param(False, marks=[pytest.mark.long] if ON_TENSORFLOW else [])
+
+
+@pytest.mark.skipif(bool(x64), reason=str(x64))
+@pytest.mark.parametrize("case", ALONE.values(), ids=ALONE)
+@pytest.mark.parametrize("jit_compile", [WITHOUT_XLA, True])
+def test_a_training_step(case, jit_compile):
+    if jit_compile and keras.backend.backend() == "torch":
+        pytest.skip("torch runs eagerly")
+    if not jit_compile and keras.backend.backend() == "jax":
+        pytest.skip("an eager loop of JAX compiles at every call; compiled it runs here")
+    if not case.trains:
+        pytest.skip("a hard choice has no gradient to train with")
+    check_training(case.make(), case.arrays, jit_compile, case.still, **case.call)
