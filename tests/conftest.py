@@ -45,9 +45,8 @@ if keras.config.backend() != "tensorflow":
 # ---------------------------------------------------------------------------------------------
 
 GIGABYTE = 2**30
-FOR_A_WORKER = (
-    3 * GIGABYTE
-)  # none has been seen above; the Makefile gives each group of tests new ones
+# None has been seen above: the Makefile gives each group of tests processes of its own.
+FOR_A_WORKER = 3 * GIGABYTE
 peaks = []
 
 

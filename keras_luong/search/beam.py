@@ -137,6 +137,16 @@ class BeamSearch(Search):
             raise ValueError(
                 f"num_groups must divide beam_width={self.beam_width}. Received: {self.num_groups}"
             )
+        self._check_used("alpha", "length_penalty", self.length_penalty == "gnmt", "gnmt")
+        self._check_used("diversity", "num_groups", self.num_groups > 1, "2 or more")
+
+    def _check_used(self, name: str, needed: str, is_used: bool, value: str) -> None:
+        """Raises for a number that would change nothing without another option."""
+        if not is_used and getattr(self, name) != getattr(BeamSearch, name):
+            raise ValueError(
+                f"`{name}` needs `{needed}` of {value}. Received: {name}={getattr(self, name)} and "
+                f"{needed}={getattr(self, needed)!r}"
+            )
 
     @property
     def width(self) -> int:
@@ -155,6 +165,10 @@ class BeamSearch(Search):
         return self.beta > 0
 
     def check(self, request: Request) -> None:
+        if request.alpha is not None and self.length_penalty != "gnmt":
+            raise ValueError(
+                f"`alpha` needs a search with `length_penalty` of gnmt. Received: {self!r}"
+            )
         if request.constraints is not None and self.num_groups > 1:
             raise ValueError(
                 f"constraints need num_groups=1: they share out the whole beam. Received: {self!r}"

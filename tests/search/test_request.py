@@ -78,7 +78,7 @@ def test_numbers_of_numpy_are_kept_as_those_of_python():
     numbers = {"min_length": np.int64(2), "repetition_penalty": np.float32(1.5)}
     kept = [
         BeamSearch(
-            np.int32(4), num_groups=np.uint8(2), alpha=1, banned_ids=np.array([5]), **numbers
+            np.int32(4), num_groups=np.uint8(2), diversity=1, banned_ids=np.array([5]), **numbers
         ),
         SamplingSearch(top_k=np.int64(3), top_p=np.float32(0.5), **numbers),
     ]
@@ -87,7 +87,7 @@ def test_numbers_of_numpy_are_kept_as_those_of_python():
             assert type(value) in (int, float, str, tuple, type(None)), value
         assert type(search.min_length) is int and type(search.repetition_penalty) is float
     assert kept[0] == BeamSearch(
-        4, num_groups=2, alpha=1.0, banned_ids=(5,), min_length=2, repetition_penalty=1.5
+        4, num_groups=2, diversity=1.0, banned_ids=(5,), min_length=2, repetition_penalty=1.5
     )
 
 
@@ -149,6 +149,22 @@ def test_refused_constraints(name):
 @pytest.mark.parametrize("alpha", [[-0.1, 1.0], [1.0, np.nan], [np.inf, 1.0]])
 def test_refused_alphas(alpha):
     check_refused(BeamSearch(), ["alpha", "at least 0 and finite"], alpha=np.array(alpha))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"alpha": 0.9}, "`alpha` needs `length_penalty` of gnmt. Received: alpha=0.9"),
+        ({"diversity": 1.0}, "`diversity` needs `num_groups` of 2 or more. Received: diversity"),
+    ],
+)
+def test_numbers_that_would_change_nothing_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        BeamSearch(4, **options)
+
+
+def test_an_alpha_without_the_penalty_that_it_is_of_is_refused():
+    check_refused(BeamSearch(), ["`alpha` needs a search with `length_penalty`"], alpha=1.0)
 
 
 @pytest.mark.parametrize(("search", "name"), [(BeamSearch(), "alpha"), (SamplingSearch(), "seed")])
