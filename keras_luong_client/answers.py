@@ -113,15 +113,14 @@ def text_of(row: Row) -> str:
 
 def translations_of(row: Row) -> list[Translation]:
     """Reads a row of signature `n_best` or `sample`: without empty places, but at least one."""
-    lengths = _of_kind("target_length", _listed("target_length", row["target_length"]), int)
-    places = range(max(1, sum(length > 0 for length in lengths)))
+    lengths = _of_kind("target_length", _listed("target_length", row["target_length"], 1), int)
     columns = {
-        name: [value] * len(places) if name in _OF_TEXT else _listed(name, value, len(places))
+        name: [value] * len(lengths) if name in _OF_TEXT else _places(name, value, len(lengths))
         for name, value in row.items()
     }
     return [
         translation_of({name: column[place] for name, column in columns.items()})
-        for place in places
+        for place in range(max(1, sum(length > 0 for length in lengths)))
     ]
 
 
@@ -197,6 +196,15 @@ def _listed(name: str, value: Any, length: int | None = None) -> list[Any]:
     if length is not None and len(value) < length:
         raise ValueError(f"`{name}` must have at least {length} values. Received: {len(value)}")
     return value
+
+
+def _places(name: str, value: Any, count: int) -> list[Any]:
+    places = _listed(name, value)
+    if len(places) != count:
+        raise ValueError(
+            f"`{name}` must have as many values as `target_length`, {count}. Received: {len(places)}"
+        )
+    return places
 
 
 def _of_kind(name: str, values: list[Any], kind: type) -> list[Any]:

@@ -223,8 +223,9 @@ def _fault_of(tensor: Any) -> str:
 
 def _count_of(tensor: Any) -> float:
     """How many values a tensor holds: no whole number, if its bytes do not come out even."""
-    in_bytes = len(tensor.tensor_content) / tf.as_dtype(tensor.dtype).size
-    return in_bytes or len(getattr(tensor, _FIELDS[tensor.dtype]))
+    if not tensor.tensor_content:
+        return len(getattr(tensor, _FIELDS[tensor.dtype]))
+    return len(tensor.tensor_content) / tf.as_dtype(tensor.dtype).size
 
 
 def _decoded(values: Any) -> Any:
