@@ -160,7 +160,7 @@ OUTPUTS = frozenset(
 )
 # What an answer of several translations has once a text.
 _OF_TEXT = ("source_tokens", "source_length", "truncated")
-_TYPES = {str: {str}, float: {float, int}, int: {int}, bool: {bool}}
+_TYPES: dict[type, set[type]] = {str: {str}, float: {float, int}, int: {int}, bool: {bool}}
 
 
 def _read(row: Row, name: str, kind: type, *lengths: int | None) -> Any:
@@ -202,7 +202,8 @@ def _places(name: str, value: Any, count: int) -> list[Any]:
     places = _listed(name, value)
     if len(places) != count:
         raise ValueError(
-            f"`{name}` must have as many values as `target_length`, {count}. Received: {len(places)}"
+            f"`{name}` must have as many values as `target_length`, which has {count}. Received: "
+            f"{len(places)}"
         )
     return places
 

@@ -384,8 +384,7 @@ def _check_name(argument: str, name: str) -> None:
     # A dot or two would be a step in a path, which a gateway may take: to another version.
     if not isinstance(name, str) or name in ("", ".", "..") or not is_unicode(name):
         raise ValueError(
-            f"`{argument}` must be a name that is not empty, '.' or '..'. Received: "
-            f"{argument}={name!r}"
+            f"`{argument}` must be a name that is not empty, '.' or '..'. Received: {name!r}"
         )
 
 
@@ -393,7 +392,7 @@ def _check_integer(argument: str, number: int, least: int) -> None:
     is_integer = isinstance(number, numbers.Integral) and not isinstance(number, bool)
     if not is_integer or not least <= number < 1 << 63:
         raise ValueError(
-            f"`{argument}` must be an integer of at least {least}, of 64 bits. Received: {number!r}"
+            f"`{argument}` must be an integer from {least} to 2**63 - 1. Received: {number!r}"
         )
 
 

@@ -104,6 +104,10 @@ class RestClient(ServingClient):
         self._host, self._port = str(parts.hostname), parts.port
         self._base = parts.path.rstrip("/") + "/v1/models/" + urllib.parse.quote(model, safe="")
         self._headers = {"Content-Type": "application/json", **(headers or {})}
+        # "Bearer" and "Basic" are shorter.
+        self._secrets = [
+            word for value in (headers or {}).values() for word in value.split() if len(word) >= 8
+        ]
         self._ssl_context = None
         if parts.scheme == "https":
             self._ssl_context = ssl_context or ssl.create_default_context()
@@ -156,9 +160,15 @@ class RestClient(ServingClient):
             return answer
         message = answer.get("error") if isinstance(answer, dict) else None
         if not isinstance(message, str):
-            beginning = content[:200].decode("utf-8", "replace")
+            beginning = self._without_secrets(content[:_CHUNK].decode("utf-8", "replace"))[:200]
             message = f"HTTP status {status} ({reason}) and no answer of TF Serving: {beginning!r}"
-        raise error_of(_CODES.get(status, "INTERNAL"), message)
+        raise error_of(_CODES.get(status, "INTERNAL"), self._without_secrets(message))
+
+    def _without_secrets(self, text: str) -> str:
+        """What a server says, without words of `headers`: some gateways repeat `Authorization`."""
+        for word in self._secrets:
+            text = text.replace(word, "***")
+        return text
 
     def _transfer(
         self, method: str, path: str, body: bytes | None, seconds: float

@@ -25,7 +25,7 @@ def connected(
     failure: OSError = OSError(f"{host} has no address")
     for *_, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
         try:
-            plain = socket.create_connection(address[:2], _seconds_until(deadline))
+            plain = socket.create_connection((str(address[0]), port), _seconds_until(deadline))
         except OSError as error:
             failure = error
         else:

@@ -7,6 +7,7 @@ import math
 import socket
 import threading
 import time
+import traceback
 
 import pytest
 
@@ -324,6 +325,7 @@ ENDLESS = {
     "chunks": (CHUNKED, b"1\r\n \r\n"),
     "chunk extension": (CHUNKED + b"1;", b"x"),
     "trailers": (CHUNKED + b"0\r\n", b"X: x\r\n"),
+    "handshake": (b"\x16\x03\x03\x40\x00\x02\x00\x3f\xfc", b"\0"),  # of TLS: 16 KB of ServerHello
     "body of an error": (b"HTTP/1.1 500 No\r\nConnection: close\r\n\r\n", b" "),
 }
 
@@ -355,12 +357,14 @@ def endless_server(kind, times, pause):
 def test_a_deadline_holds_whatever_drips(kind):
     with endless_server(kind, times=1, pause=0.02) as url:
         began = time.monotonic()
+        if kind == "handshake":
+            url = url.replace("http", "https")
         with RestClient(url, "m", timeout=0.15) as client, pytest.raises(DeadlineError):
             client.signatures()
         assert time.monotonic() - began < 1.5
 
 
-@pytest.mark.parametrize("kind", ENDLESS)
+@pytest.mark.parametrize("kind", ENDLESS.keys() - {"handshake"})
 def test_an_endless_answer_is_not_read(kind):
     with endless_server(kind, times=10_000, pause=0) as url:
         client = RestClient(url, "m", retry=ONCE, timeout=1.5, max_answer_bytes=1 << 20)
@@ -435,7 +439,23 @@ def test_nobody_listens():
         client.translate(["one"])
 
 
-@pytest.mark.parametrize("url", ["localhost:8501", "ftp://localhost", "http://", ""])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "localhost:8501",
+        "ftp://localhost",
+        "http://",
+        "",
+        "http://localhost:99999",
+        "http://localhost:x",
+        "http://[::1",
+        "http://local host",
+        "http://localhost/a b",
+        "http://localhost/\r\nX: 1",
+        "http://localhost/\u20ac",
+        f"http://{'x' * 64}",
+    ],
+)
 def test_bad_urls(url):
     with pytest.raises(ValueError, match="url must be like http://localhost:8501"):
         RestClient(url, "m")
@@ -446,6 +466,8 @@ def test_bad_urls(url):
     [
         ("http://user:hidden@localhost:8501", "a user"),
         ("htp://hidden@localhost", "a user"),
+        ("user:hidden@localhost:8501", "a user"),
+        ("http://user:hidden@\u2100", "a user"),
         ("http://localhost:8501?token=hidden", "a query or fragment"),
         ("http://localhost:8501/#hidden", "a query or fragment"),
     ],
@@ -465,10 +487,54 @@ def test_secrets_in_the_url_raise_and_are_not_repeated(url, kind):
         {"X": b"hidden"},
     ],
 )
-def test_headers_that_cannot_be_sent_raise_and_are_not_repeated(headers):
+def test_header_values_that_cannot_be_sent_raise_and_are_not_repeated(headers):
     with pytest.raises(ValueError, match="Latin-1 without line breaks. Received .* 'X") as error:
         RestClient("http://localhost:8501", "dates", headers=headers)
     assert "hidden" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["", "X\n", "X Y", "X:", "\u20ac", 5, "Content-length", "expect"])
+def test_headers_that_are_no_names_or_the_clients_own_raise(name):
+    with pytest.raises(ValueError, match="`headers` must (have names|leave out)"):
+        RestClient("http://localhost:8501", "dates", headers={name: "1"})
+
+
+def failures_of(client):
+    """What a client raises, one error after the other, with all that led to it."""
+    for ask in (client.signatures, client.versions, lambda: client.explain(["one"])):
+        with pytest.raises(ServingError) as caught:
+            ask()
+        yield "".join(traceback.format_exception(caught.value))
+        yield from (repr(error) for error in (caught.value, caught.value.__cause__))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"nonsense\r\n\r\n",
+        answer_of("{}"),
+        answer_of("Bearer hidden-token " * 50, "401 Unauthorized"),
+        answer_of('{"error": "Authorization=Bearer hidden-token"}', "403 Forbidden"),
+    ],
+)
+def test_a_secret_in_the_headers_is_in_no_error_and_no_log(answer, caplog):
+    caplog.set_level(0)
+    headers = {"Authorization": "Bearer hidden-token"}
+    with (
+        server_of(*[answer] * 3) as (url, requests),
+        RestClient(url, "m", headers=headers, retry=ONCE) as client,
+    ):
+        told = [repr(client), *failures_of(client), caplog.text]
+    assert [sent["authorization"] for _, sent, _ in requests] == ["Bearer hidden-token"] * 3
+    assert not any("hid" in text for text in told)
+
+
+def test_proxies_of_the_environment_are_not_used(monkeypatch):
+    monkeypatch.delenv("no_proxy", raising=False)
+    for name in ("http_proxy", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    with server_of(answer_of(METADATA)) as (url, _), RestClient(url, "m") as client:
+        assert client.signatures()
 
 
 @pytest.mark.parametrize(
@@ -478,6 +544,12 @@ def test_headers_that_cannot_be_sent_raise_and_are_not_repeated(headers):
         '{"metadata": [], "model_version_status": 3}',
         '{"metadata": {"signature_def": {"signature_def": 1}}, "model_version_status": [{}]}',
         '{"metadata": null, "model_version_status": [{"version": "x", "state": "y"}]}',
+        '{"metadata": {"signature_def": {}}, "model_version_status": {"version": "1"}}',
+        *(
+            f'{{"metadata": 5, "model_version_status": [{{"version": {version}, "state": "END"}}]}}'
+            for version in ("true", "1.5", '" 1"', '"1_0"', '"-1"', '"\u0661"', "[[[]]]", "null")
+        ),
+        '{"metadata": "x", "model_version_status": [{"version": "1", "state": ["END"]}]}',
     ],
 )
 @pytest.mark.parametrize("ask", ["signatures", "versions"])
@@ -488,6 +560,16 @@ def test_metadata_and_status_of_another_shape(body, ask):
         pytest.raises(ServingError, match="not as TF Serving writes it"),
     ):
         getattr(client, ask)()
+
+
+def test_a_state_that_is_none_is_named():
+    body = '{"model_version_status": [{"version": "7", "state": "GONE"}]}'
+    with (
+        server_of(answer_of(body)) as (url, _),
+        RestClient(url, "m") as client,
+        pytest.raises(ServingError, match="version 7 in state 'GONE'"),
+    ):
+        client.versions()
 
 
 def test_an_answer_that_is_too_large_is_not_read():
