@@ -210,15 +210,20 @@ def _places(name: str, value: Any, count: int) -> list[Any]:
 
 def _of_kind(name: str, values: list[Any], kind: type) -> list[Any]:
     """The values, if their types are right. Types are compared, for a boolean is an integer."""
-    if not _TYPES[kind].issuperset(map(type, values)):
+    types = set(map(type, values))
+    if not types <= _TYPES[kind]:
         wrong = next(value for value in values if type(value) not in _TYPES[kind])
         raise ValueError(
             f"`{name}` must hold values of type {kind.__name__}. Received: {reprlib.repr(wrong)}"
         )
     if kind is str and not is_unicode("".join(values)):
         raise ValueError(f"`{name}` must hold text. Received half a surrogate pair")
+    return values if types <= {kind} else _as_floats(name, values)
+
+
+def _as_floats(name: str, values: list[Any]) -> list[float]:
     try:
-        return list(map(kind, values))
+        return list(map(float, values))
     except OverflowError:  # JSON knows integers that no float reaches
         raise ValueError(f"`{name}` must hold numbers of 64 bits") from None
 

@@ -201,13 +201,14 @@ class ServingClient(abc.ABC):
 
         Raises:
             TypeError: As `translate`.
-            ValueError: As `translate`, and for numbers that are not one a text.
+            ValueError: As `translate`, and for numbers that are not one a text or not of 32 bits.
             ServingError: As `translate`.
         """
         texts = _texts("texts", texts)
-        seeds = [_integer(one) for one in _one_each("seed", seed, len(texts))]
+        seeds = [operator.index(one) for one in _one_each("seed", seed, len(texts))]
         if isinstance(seed, numbers.Integral):
             seeds = [first + place for place, first in enumerate(seeds)]
+        _check_int32("seed", seeds)
         return self._of_texts("sample", {"text": texts, "seed": seeds}, translations_of)
 
     def translate_ids(self, source_ids: Iterable[Iterable[int]]) -> list[IdTranslation]:
@@ -225,6 +226,7 @@ class ServingClient(abc.ABC):
 
         Raises:
             TypeError: For rows that do not hold integers.
+            ValueError: For integers beyond 32 bits.
             ServingError: As `translate`.
         """
         given = _listed("source_ids", source_ids, "rows of integers")
@@ -450,11 +452,20 @@ def _one_each(name: str, values: Any, count: int) -> list[Any]:
 
 def _ids(index: int, row: Iterable[int]) -> list[int]:
     try:
-        return [_integer(number) for number in _listed("source_ids", row, "integers")]
+        # Takes NumPy's integers too, but no 1.0.
+        ids = [operator.index(number) for number in _listed("source_ids", row, "integers")]
     except TypeError as error:
         raise TypeError(
             f"`source_ids` must be lists of integers. Received at {index}: {row!r}"
         ) from error
+    _check_int32("source_ids", ids)
+    return ids
+
+
+def _check_int32(argument: str, values: list[int]) -> None:
+    for value in values:
+        if not -(1 << 31) <= value < 1 << 31:
+            raise ValueError(f"`{argument}` must be integers of 32 bits. Received: {value}")
 
 
 def _ended(ids: list[int]) -> list[int]:
@@ -468,7 +479,3 @@ def _ended(ids: list[int]) -> list[int]:
     """
     over = (place for place, one in enumerate(ids) if one in (_PADDING_ID, _END_ID))
     return [*ids[: next(over, len(ids))], _END_ID]
-
-
-def _integer(number: Any) -> int:
-    return operator.index(number)  # takes NumPy's integers too, but no 1.0

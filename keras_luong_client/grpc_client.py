@@ -78,7 +78,8 @@ class GrpcClient(ServingClient):
 
     Raises:
         ModuleNotFoundError: On import, if the extra is not installed.
-        ValueError: For metadata that gRPC does not send, and as `ServingClient`.
+        ValueError: For a target with a user or a password, for metadata that gRPC does not send,
+            and as `ServingClient`.
 
     Example:
 
@@ -101,6 +102,11 @@ class GrpcClient(ServingClient):
         **options: Any,
     ) -> None:
         super().__init__(model, **options)
+        if "@" in target:  # which errors would tell
+            raise ValueError(
+                "`target` must have no user or password: they are not sent. Secrets go into "
+                "`credentials` or `metadata`. Received: a target with a user"
+            )
         # An answer with attention scores is soon larger than gRPC's 4 MB. Its numbers have 31 bits.
         most = {"grpc.max_receive_message_length": min(self.max_answer_bytes, (1 << 31) - 1)}
         of_channel = list((_OPTIONS | most | dict(channel_options)).items())

@@ -1,9 +1,9 @@
 """TF Serving's REST interface, with the standard library.
 
-urllib3 2.8 and httpx 0.28 would not make it smaller: their timeouts hold for one read each. Of a
-server that sent a byte every 0.05 s for 3 s, in the status line, the headers, a chunk's extension,
-the trailers or the body, both waited for all 3 s at a timeout of 0.3 s, so `TimedSocket` would be
-needed below them too; and each takes as long to import (0.25 s) as this package with `http.client`.
+urllib3 2.8 and httpx 0.28 would not make it smaller: their timeouts hold for one read each. At a
+timeout of 0.3 s a server kept both for the 3 s in which it sent a byte every 0.05 s, as status
+line, header, chunk extension, trailer or body, so `TimedSocket` would stand below them as it does
+below `http.client`. Each takes longer to import (0.11 to 0.19 s) than this package (0.08 s).
 """
 
 import contextlib

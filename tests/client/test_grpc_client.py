@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import traceback
 from concurrent import futures
 
 import grpc
@@ -230,6 +231,17 @@ def test_metadata_that_cannot_be_sent_raises_and_is_not_repeated(metadata):
     with pytest.raises(ValueError, match=f"`metadata` must have.*'{metadata[0][0]}'") as caught:
         GrpcClient("127.0.0.1:1", "m", metadata=metadata)
     assert "hidden" not in str(caught.value)
+
+
+def test_secrets_are_in_no_error():
+    with pytest.raises(ValueError, match="`target` must have no user") as caught:
+        GrpcClient("user:hidden@127.0.0.1:1", "m")
+    assert "hidden" not in str(caught.value)
+    client = GrpcClient("127.0.0.1:1", "m", metadata=[("authorization", "hidden")], retry=ONCE)
+    with client, pytest.raises(UnavailableError) as caught:
+        client.versions()
+    told = [repr(client), *traceback.format_exception(caught.value), repr(caught.value.__cause__)]
+    assert not any("hidden" in text for text in told)
 
 
 def test_proxies_of_the_environment_are_not_used_unless_asked_for(recorded, monkeypatch):
