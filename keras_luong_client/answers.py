@@ -1,5 +1,10 @@
-"""What a served translator says of one text, read from the rows of its answer."""
+"""What a served translator says of one text, read from the rows of its answer.
 
+Nothing of a row is taken on trust: a value that is not of its kind, or fewer values than a length
+says, raise ValueError with the name of the output.
+"""
+
+import reprlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -86,60 +91,147 @@ def translation_of(row: Row) -> Translation:
     >>> translation_of(row).target_tokens, translation_of(row).attention_scores
     (['eins'], [[0.75, 0.25]])
     """
-    target_length, source_length = row["target_length"], row["source_length"]
+    source_length, target_length = _length(row, "source_length"), _length(row, "target_length")
     # A text without subwords has the end token alone, and its empty translation the score 0.
     is_missing = target_length == 0 and source_length > 1
+    score, log_prob = _read(row, "score", float), _read_if_any(row, "log_prob", float)
     return Translation(
-        row["translation"],
-        -float("inf") if is_missing else row["score"],
-        row["source_tokens"][:source_length],
-        row["target_tokens"][:target_length],
-        _trimmed(row["attention_scores"], target_length, source_length),
-        -float("inf") if is_missing else row.get("log_prob"),
-        row.get("truncated"),
+        text_of(row),
+        -float("inf") if is_missing else score,
+        _read(row, "source_tokens", str, source_length),
+        _read(row, "target_tokens", str, target_length),
+        _read(row, "attention_scores", float, target_length, source_length),
+        -float("inf") if is_missing else log_prob,
+        _read_if_any(row, "truncated", bool),
     )
+
+
+def text_of(row: Row) -> str:
+    """Reads the translation of a row of signature `light` or `serving_default`."""
+    return _read(row, "translation", str)
 
 
 def translations_of(row: Row) -> list[Translation]:
     """Reads a row of signature `n_best` or `sample`: without empty places, but at least one."""
-    filled = sum(length > 0 for length in row["target_length"])
+    lengths = _of_kind("target_length", _listed("target_length", row["target_length"], 1), int)
+    columns = {
+        name: [value] * len(lengths) if name in _OF_TEXT else _places(name, value, len(lengths))
+        for name, value in row.items()
+    }
     return [
-        translation_of(
-            {name: value if name in _OF_TEXT else value[place] for name, value in row.items()}
-        )
-        for place in range(max(1, filled))
+        translation_of({name: column[place] for name, column in columns.items()})
+        for place in range(max(1, sum(length > 0 for length in lengths)))
     ]
 
 
 def scored_translation_of(row: Row) -> ScoredTranslation:
     """Reads a row of signature `score`, cut to its own lengths."""
-    target_length, source_length = row["target_length"], row["source_length"]
+    source_length, target_length = _length(row, "source_length"), _length(row, "target_length")
     return ScoredTranslation(
-        row["log_prob"],
-        row["token_log_probs"][:target_length],
-        row["source_tokens"][:source_length],
-        row["target_tokens"][:target_length],
-        _trimmed(row["attention_scores"], target_length, source_length),
-        row.get("truncated"),
-        row.get("target_truncated"),
+        _read(row, "log_prob", float),
+        _read(row, "token_log_probs", float, target_length),
+        _read(row, "source_tokens", str, source_length),
+        _read(row, "target_tokens", str, target_length),
+        _read(row, "attention_scores", float, target_length, source_length),
+        _read_if_any(row, "truncated", bool),
+        _read_if_any(row, "target_truncated", bool),
     )
 
 
 def id_translation_of(row: Row, source_length: int) -> IdTranslation:
     """Reads a row of signature `ids`, cut to its own length and to that of its source."""
-    length = row["target_length"]
+    length, truncated = _length(row, "target_length"), _read_if_any(row, "truncated", bool)
+    # Of a source that the model cut there are fewer columns.
+    columns = None if truncated else source_length
+    attention_scores = _read(row, "attention_scores", float, length, columns)
     return IdTranslation(
-        row["target_ids"][:length],
-        row["score"],
-        _trimmed(row["attention_scores"], length, source_length),
-        row["log_prob"],
-        row.get("truncated"),
+        _read(row, "target_ids", int, length),
+        _read(row, "score", float),
+        [scores[:source_length] for scores in attention_scores],
+        _read(row, "log_prob", float),
+        truncated,
     )
 
 
+# All that is read of an answer; a server may say more.
+OUTPUTS = frozenset(
+    {*Translation._fields, *ScoredTranslation._fields, *IdTranslation._fields} - {"text", "ids"}
+    | {"translation", "target_ids", "source_length", "target_length"}
+)
 # What an answer of several translations has once a text.
 _OF_TEXT = ("source_tokens", "source_length", "truncated")
+_TYPES: dict[type, set[type]] = {str: {str}, float: {float, int}, int: {int}, bool: {bool}}
 
 
-def _trimmed(matrix: list[list[float]], rows: int, columns: int) -> list[list[float]]:
-    return [row[:columns] for row in matrix[:rows]]
+def _read(row: Row, name: str, kind: type, *lengths: int | None) -> Any:
+    """The value of an output: in as many lists as there are lengths, each cut to its length."""
+    return _cut(name, row[name], kind, lengths)
+
+
+def _read_if_any(row: Row, name: str, kind: type) -> Any:
+    return _read(row, name, kind) if name in row else None
+
+
+def _length(row: Row, name: str) -> int:
+    length: int = _read(row, name, int)
+    if length < 0:
+        raise ValueError(f"`{name}` must be at least 0. Received: {length}")
+    return length
+
+
+def _cut(name: str, value: Any, kind: type, lengths: tuple[int | None, ...]) -> Any:
+    if not lengths:
+        return _of_kind(name, [value], kind)[0]
+    length, *inner = lengths
+    values = _listed(name, value, length)[:length]
+    if not inner:
+        return _of_kind(name, values, kind)
+    return [_cut(name, one, kind, tuple(inner)) for one in values]
+
+
+def _listed(name: str, value: Any, length: int | None = None) -> list[Any]:
+    """The value, if it is a list that is long enough."""
+    if not isinstance(value, list):
+        raise ValueError(f"`{name}` must be a list. Received: {reprlib.repr(value)}")
+    if length is not None and len(value) < length:
+        raise ValueError(f"`{name}` must have at least {length} values. Received: {len(value)}")
+    return value
+
+
+def _places(name: str, value: Any, count: int) -> list[Any]:
+    places = _listed(name, value)
+    if len(places) != count:
+        raise ValueError(
+            f"`{name}` must have as many values as `target_length`, which has {count}. Received: "
+            f"{len(places)}"
+        )
+    return places
+
+
+def _of_kind(name: str, values: list[Any], kind: type) -> list[Any]:
+    """The values, if their types are right. Types are compared, for a boolean is an integer."""
+    types = set(map(type, values))
+    if not types <= _TYPES[kind]:
+        wrong = next(value for value in values if type(value) not in _TYPES[kind])
+        raise ValueError(
+            f"`{name}` must hold values of type {kind.__name__}. Received: {reprlib.repr(wrong)}"
+        )
+    if kind is str and not is_unicode("".join(values)):
+        raise ValueError(f"`{name}` must hold text. Received half a surrogate pair")
+    return values if types <= {kind} else _as_floats(name, values)
+
+
+def _as_floats(name: str, values: list[Any]) -> list[float]:
+    try:
+        return list(map(float, values))
+    except OverflowError:  # JSON knows integers that no float reaches
+        raise ValueError(f"`{name}` must hold numbers of 64 bits") from None
+
+
+def is_unicode(text: str) -> bool:
+    """Whether a text can be written as UTF-8: half a surrogate pair cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

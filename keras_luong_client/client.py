@@ -10,12 +10,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Self, TypeVar
 
 from keras_luong_client.answers import (
+    OUTPUTS,
     IdTranslation,
     Row,
     ScoredTranslation,
     Translation,
     id_translation_of,
+    is_unicode,
     scored_translation_of,
+    text_of,
     translation_of,
     translations_of,
 )
@@ -34,6 +37,7 @@ Columns = Mapping[str, Sequence[Any]]
 
 _PADDING_ID, _END_ID = 0, 3  # as keras_luong numbers them
 _LIGHT, _DEFAULT = "light", "serving_default"
+_STATES = frozenset({"UNKNOWN", "START", "LOADING", "AVAILABLE", "UNLOADING", "END"})
 
 
 class ServingClient(abc.ABC):
@@ -51,6 +55,8 @@ class ServingClient(abc.ABC):
         timeout: Seconds for each request, with all its attempts.
         max_batch_size: The most texts in a request. A server with batching refuses more than its
             own `max_batch_size`.
+        max_answer_bytes: The most bytes of an answer, the head of an HTTP answer included. A larger
+            one raises `ServingError` while it is received.
         retry: A `RetryPolicy`: what is done while the server is not to be reached.
 
     Raises:
@@ -65,6 +71,7 @@ class ServingClient(abc.ABC):
         label: str | None = None,
         timeout: float = 30.0,
         max_batch_size: int = 64,
+        max_answer_bytes: int = 64 << 20,
         retry: RetryPolicy | None = None,
     ) -> None:
         if version is not None and label is not None:
@@ -72,24 +79,20 @@ class ServingClient(abc.ABC):
                 "A version has a number or a label, not both. "
                 f"Received: version={version!r} and label={label!r}"
             )
-        if not isinstance(model, str) or not model or label == "":
-            raise ValueError(
-                "`model` and `label` must be names that are not empty. "
-                f"Received: model={model!r} and label={label!r}"
-            )
-        if version is not None and not (isinstance(version, numbers.Integral) and version >= 0):
-            raise ValueError(f"`version` must be an integer of at least 0. Received: {version!r}")
-        if not 0 < timeout < math.inf:
-            raise ValueError(
-                f"`timeout` must be a finite number of seconds above 0. Received: {timeout}"
-            )
-        if max_batch_size < 1:
-            raise ValueError(f"max_batch_size must be at least 1. Received: {max_batch_size}")
+        _check_name("model", model)
+        if label is not None:
+            _check_name("label", label)
+        if version is not None:
+            _check_integer("version", version, 0)
+        _check_seconds("timeout", timeout)
+        _check_integer("max_batch_size", max_batch_size, 1)
+        _check_integer("max_answer_bytes", max_answer_bytes, 1)
         self.model = model
         self.version = version
         self.label = label
         self.timeout = timeout
         self.max_batch_size = max_batch_size
+        self.max_answer_bytes = max_answer_bytes
         self.retry = retry or RetryPolicy()
         self._known_signatures: frozenset[str] | None = None
 
@@ -121,7 +124,7 @@ class ServingClient(abc.ABC):
             self._known_signatures = self.signatures()
         signature = _LIGHT if _LIGHT in self._known_signatures else _DEFAULT
         try:
-            return self._of_texts(signature, {"text": texts}, lambda row: row["translation"])
+            return self._of_texts(signature, {"text": texts}, text_of)
         except InvalidRequestError:
             # Another version may have taken its place, and offer something else.
             self._known_signatures = None
@@ -198,13 +201,14 @@ class ServingClient(abc.ABC):
 
         Raises:
             TypeError: As `translate`.
-            ValueError: As `translate`, and for numbers that are not one a text.
+            ValueError: As `translate`, and for numbers that are not one a text or not of 32 bits.
             ServingError: As `translate`.
         """
         texts = _texts("texts", texts)
-        seeds = [_integer(one) for one in _one_each("seed", seed, len(texts))]
+        seeds = [operator.index(one) for one in _one_each("seed", seed, len(texts))]
         if isinstance(seed, numbers.Integral):
             seeds = [first + place for place, first in enumerate(seeds)]
+        _check_int32("seed", seeds)
         return self._of_texts("sample", {"text": texts, "seed": seeds}, translations_of)
 
     def translate_ids(self, source_ids: Iterable[Iterable[int]]) -> list[IdTranslation]:
@@ -222,6 +226,7 @@ class ServingClient(abc.ABC):
 
         Raises:
             TypeError: For rows that do not hold integers.
+            ValueError: For integers beyond 32 bits.
             ServingError: As `translate`.
         """
         given = _listed("source_ids", source_ids, "rows of integers")
@@ -233,7 +238,7 @@ class ServingClient(abc.ABC):
             found = self._predict("ids", {"source_ids": padded})
             for place, row in zip(places, found, strict=True):
                 read = functools.partial(id_translation_of, source_length=len(rows[place]))
-                answers[place] = self._read("ids", row, read)
+                answers[place] = self._read("ids", place, row, read)
         return [answers[place] for place in range(len(rows))]
 
     def signatures(self) -> frozenset[str]:
@@ -249,13 +254,22 @@ class ServingClient(abc.ABC):
         """The states of the model's versions that the server knows of.
 
         Returns:
-            By number: `"START"`, `"LOADING"`, `"AVAILABLE"`, `"UNLOADING"` or `"END"`.
+            By number: `"START"`, `"LOADING"`, `"AVAILABLE"`, `"UNLOADING"`, `"END"` or, of a server
+            that does not know, `"UNKNOWN"`.
 
         Raises:
             NotFoundError: If the server has no such model.
             ServingError: As `translate`.
         """
-        return self._retried(self._ask_versions)
+        states = self._retried(self._ask_versions)
+        for number, state in states.items():
+            if number < 0 or state not in _STATES:
+                raise ServingError(
+                    "INTERNAL",
+                    f"The status of {self.model!r} has version {number} in state {state!r}. The "
+                    f"states are {sorted(_STATES)}.",
+                )
+        return states
 
     def is_ready(self) -> bool:
         """Whether the version that is asked is loaded. One short question, without retries.
@@ -273,8 +287,12 @@ class ServingClient(abc.ABC):
             interval: Seconds between two questions.
 
         Raises:
+            ValueError: For a timeout that is not finite and above 0, or an interval below 0.
             DeadlineError: If it is not ready in time.
         """
+        _check_seconds("timeout", timeout)
+        if not 0 <= interval < math.inf:
+            raise ValueError(f"`interval` must be finite and at least 0. Received: {interval}")
         deadline = time.monotonic() + timeout
         left = timeout
         while not self._is_ready(min(left, self.timeout)):
@@ -325,13 +343,14 @@ class ServingClient(abc.ABC):
         for places in _batches([len(text) for text in columns["text"]], self.max_batch_size):
             batch = {name: [column[place] for place in places] for name, column in columns.items()}
             for place, row in zip(places, self._predict(signature, batch), strict=True):
-                answers[place] = self._read(signature, row, read)
+                answers[place] = self._read(signature, place, row, read)
         return [answers[place] for place in range(len(answers))]
 
     def _predict(self, signature: str, columns: Columns) -> list[Row]:
         """The rows of the answer to one request."""
         outputs = self._retried(lambda seconds: self._ask(signature, columns, seconds))
         (count,) = {len(column) for column in columns.values()}
+        outputs = {name: column for name, column in outputs.items() if name in OUTPUTS}
         for name, column in outputs.items():
             if not isinstance(column, list):
                 raise ServingError(
@@ -346,7 +365,7 @@ class ServingClient(abc.ABC):
                 )
         return [{name: column[index] for name, column in outputs.items()} for index in range(count)]
 
-    def _read(self, signature: str, row: Row, read: Callable[[Row], Answer]) -> Answer:
+    def _read(self, signature: str, place: int, row: Row, read: Callable[[Row], Answer]) -> Answer:
         try:
             return read(row)
         except KeyError as error:
@@ -355,12 +374,35 @@ class ServingClient(abc.ABC):
                 f"Signature {signature!r} of {self.model!r} has no output {error}: it is no export "
                 f"of keras_luong. It has {sorted(row)}.",
             ) from error
-        except (AttributeError, IndexError, TypeError, ValueError) as error:
+        except ValueError as error:
             raise ServingError(
                 "INTERNAL",
-                f"An output of signature {signature!r} of {self.model!r} has a value of the wrong "
-                f"kind: {error}",
+                f"Signature {signature!r} of {self.model!r} answers the text at {place} with a "
+                f"value of the wrong kind: {error}",
             ) from error
+
+
+def _check_name(argument: str, name: str) -> None:
+    # A dot or two would be a step in a path, which a gateway may take: to another version.
+    if not isinstance(name, str) or name in ("", ".", "..") or not is_unicode(name):
+        raise ValueError(
+            f"`{argument}` must be a name that is not empty, '.' or '..'. Received: {name!r}"
+        )
+
+
+def _check_integer(argument: str, number: int, least: int) -> None:
+    is_integer = isinstance(number, numbers.Integral) and not isinstance(number, bool)
+    if not is_integer or not least <= number < 1 << 63:
+        raise ValueError(
+            f"`{argument}` must be an integer from {least} to 2**63 - 1. Received: {number!r}"
+        )
+
+
+def _check_seconds(argument: str, seconds: float) -> None:
+    if not 0 < seconds < math.inf:
+        raise ValueError(
+            f"`{argument}` must be a finite number of seconds above 0. Received: {seconds}"
+        )
 
 
 def _batches(lengths: list[int], batch_size: int) -> Iterator[list[int]]:
@@ -410,11 +452,20 @@ def _one_each(name: str, values: Any, count: int) -> list[Any]:
 
 def _ids(index: int, row: Iterable[int]) -> list[int]:
     try:
-        return [_integer(number) for number in _listed("source_ids", row, "integers")]
+        # Takes NumPy's integers too, but no 1.0.
+        ids = [operator.index(number) for number in _listed("source_ids", row, "integers")]
     except TypeError as error:
         raise TypeError(
             f"`source_ids` must be lists of integers. Received at {index}: {row!r}"
         ) from error
+    _check_int32("source_ids", ids)
+    return ids
+
+
+def _check_int32(argument: str, values: list[int]) -> None:
+    for value in values:
+        if not -(1 << 31) <= value < 1 << 31:
+            raise ValueError(f"`{argument}` must be integers of 32 bits. Received: {value}")
 
 
 def _ended(ids: list[int]) -> list[int]:
@@ -428,7 +479,3 @@ def _ended(ids: list[int]) -> list[int]:
     """
     over = (place for place, one in enumerate(ids) if one in (_PADDING_ID, _END_ID))
     return [*ids[: next(over, len(ids))], _END_ID]
-
-
-def _integer(number: Any) -> int:
-    return operator.index(number)  # takes NumPy's integers too, but no 1.0

@@ -1,17 +1,23 @@
 """What a server, or the road to it, can answer besides a translation."""
 
+# Characters of a message, which may be a page: one of more than the first is cut to the second. The
+# difference is for what is added to a message that was cut.
+_LONGEST, _CUT = 600, 500
+
 
 class ServingError(RuntimeError):
     """A request failed.
 
     Attributes:
         code: The name of gRPC's status code, such as `"NOT_FOUND"`, whichever the protocol.
-        message: What the server said, or what happened on the way.
+        message: What the server said, cut to 500 characters, or what happened on the way.
 
     Reference: https://grpc.io/docs/guides/status-codes/
     """
 
     def __init__(self, code: str, message: str) -> None:
+        if len(message) > _LONGEST:
+            message = message[:_CUT] + "..."
         super().__init__(f"{code}: {message}")
         self.code = code
         self.message = message

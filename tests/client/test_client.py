@@ -182,6 +182,15 @@ def test_a_server_that_is_loading_is_waited_for(connect, server):
     assert client.translate(["3/5/21"]) == ["2021-05-03"]
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"timeout": float("nan")}, "`timeout`"), ({"interval": float("nan")}, "`interval`")],
+)
+def test_no_endless_wait_for_a_server(connect, options, message):
+    with pytest.raises(ValueError, match=message):
+        connect().wait_until_ready(**options)
+
+
 def test_labels_that_are_not_read_yet_are_waited_for(connect, server):
     server.labels = None
     client = connect(label="stable", retry=RetryPolicy(initial_backoff=0.2, max_attempts=50))
@@ -261,7 +270,10 @@ def test_several_threads_share_a_client(connect):
         ("n_best", (["a"], [0.1, 0.2]), ValueError, "2 for 1 texts"),
         ("n_best", (["a", "b"], "12"), TypeError, "numbers, or one number"),
         ("sample", (["a"], 0.5), TypeError, "integer"),
+        ("sample", (["a"], 1 << 31), ValueError, "`seed` must be integers of 32 bits"),
+        ("sample", (["a", "b"], (1 << 31) - 1), ValueError, "`seed` .* Received: 2147483648"),
         ("translate_ids", ([[1.0]],), TypeError, "lists of integers"),
+        ("translate_ids", ([[-(1 << 31) - 1]],), ValueError, "`source_ids` must be .* 32 bits"),
         ("translate_ids", ([[7], b"78"],), TypeError, "lists of integers. Received at 1"),
         ("translate_ids", ("",), TypeError, "rows of integers"),
     ],
@@ -276,12 +288,16 @@ def test_bad_input_is_refused_before_it_is_sent(connect, method, arguments, erro
     ("options", "message"),
     [
         ({"version": 1, "label": "stable"}, "not both"),
-        ({"version": "1/../2"}, "`version` must be an integer"),
-        ({"version": -1}, "`version` must be an integer of at least 0. Received: -1"),
-        ({"label": ""}, "not empty. Received: .* label=''"),
-        ({"model": ""}, "not empty. Received: model=''"),
+        ({"version": "1/../2"}, "`version` must be an integer from 0"),
+        *(
+            ({"version": version}, "`version` must be an integer from 0 to")
+            for version in (-1, True, 1.0, 1 << 63)
+        ),
+        *(({"label": name}, "`label` must be a name") for name in ("", ".", "..", "\ud800", 5)),
+        *(({"model": name}, "`model` must be a name") for name in ("", ".", "..", "\ud800", None)),
         *(({"timeout": timeout}, "timeout") for timeout in (0, float("nan"), float("inf"))),
-        ({"max_batch_size": 0}, "max_batch_size"),
+        *(({"max_batch_size": size}, "`max_batch_size` must") for size in (0, 2.5, True)),
+        *(({"max_answer_bytes": size}, "`max_answer_bytes` must") for size in (0, 2.5, -1)),
     ],
 )
 def test_bad_options(connect, options, message):

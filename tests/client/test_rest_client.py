@@ -1,11 +1,13 @@
 """`RestClient` over a server that gives hand-written answers, and one that misbehaves."""
 
 import contextlib
+import gzip
 import json
 import math
 import socket
 import threading
 import time
+import traceback
 
 import pytest
 
@@ -309,25 +311,96 @@ def test_a_server_that_hangs_is_not_waited_for():
     assert time.monotonic() - began < 2 and len(requests) == 1
 
 
-def test_an_answer_that_trickles_is_not_waited_for():
-    whole = answer_of(METADATA)
+OK = b"HTTP/1.1 200 OK\r\n"
+CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
+# What a server sends at once, and what it sends again and again.
+ENDLESS = {
+    "status line": (b"HTTP/1.1 200 ", b"x"),
+    "100 Continue": (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "header": (OK + b"X: ", b"x"),
+    "headers": (OK, b"X: x\r\n"),
+    "body": (OK + b"Content-Length: 1000000000000000\r\n\r\n", b" "),
+    "body until it closes": (OK + b"Connection: close\r\n\r\n", b" "),
+    "chunk": (CHUNKED + b"7fffffffffffffffffff\r\n", b" "),
+    "chunks": (CHUNKED, b"1\r\n \r\n"),
+    "chunk extension": (CHUNKED + b"1;", b"x"),
+    "trailers": (CHUNKED + b"0\r\n", b"X: x\r\n"),
+    "handshake": (b"\x16\x03\x03\x40\x00\x02\x00\x3f\xfc", b"\0"),  # of TLS: 16 KB of ServerHello
+    "body of an error": (b"HTTP/1.1 500 No\r\nConnection: close\r\n\r\n", b" "),
+}
+
+
+@contextlib.contextmanager
+def endless_server(kind, times, pause):
+    """Sends one endless answer, for two seconds at most."""
+    first, again = ENDLESS[kind]
+    over = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
-        def trickle():
+        def serve():
             connection, _ = listener.accept()
+            end = time.monotonic() + 2
             with connection, contextlib.suppress(OSError):
                 connection.recv(1 << 16)
-                connection.sendall(whole[:80])  # the headers and a little
-                for byte in whole[80:]:
-                    time.sleep(0.05)
-                    connection.sendall(bytes([byte]))
+                connection.sendall(first)
+                while time.monotonic() < end and not over.wait(pause):
+                    connection.sendall(again * times)
 
-        threading.Thread(target=trickle, daemon=True).start()
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        over.set()
+        thread.join()
+
+
+@pytest.mark.parametrize("kind", ENDLESS)
+def test_a_deadline_holds_whatever_drips(kind):
+    with endless_server(kind, times=1, pause=0.02) as url:
         began = time.monotonic()
-        with RestClient(url, "m", timeout=0.4) as client, pytest.raises(DeadlineError):
+        if kind == "handshake":
+            url = url.replace("http", "https")
+        with RestClient(url, "m", timeout=0.15) as client, pytest.raises(DeadlineError):
             client.signatures()
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 1.5
+
+
+@pytest.mark.parametrize("kind", sorted(ENDLESS.keys() - {"handshake"}))
+def test_an_endless_answer_is_not_read(kind):
+    with endless_server(kind, times=10_000, pause=0) as url:
+        client = RestClient(url, "m", retry=ONCE, timeout=1.5, max_answer_bytes=1 << 20)
+        # Lines and numbers of headers are bounded too, by http.client.
+        with pytest.raises(ServingError, match="`max_answer_bytes`, 1048576|LineTooLong|got more"):
+            client.signatures()
+        client.close()
+
+
+def test_a_server_that_does_not_read_is_not_waited_for():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        client = RestClient(url, "m", timeout=0.15)
+        with pytest.raises(DeadlineError, match="did not answer"):
+            client.explain(["x" * 20_000_000])
+
+
+def test_compressed_answers_are_not_asked_for_and_not_read():
+    body = gzip.compress(METADATA.encode())
+    head = f"Content-Encoding: gzip\r\nContent-Length: {len(body)}\r\n\r\n"
+    with (
+        server_of(OK + head.encode() + body) as (url, requests),
+        RestClient(url, "m") as client,
+        pytest.raises(ServingError, match="no answer of TF Serving"),
+    ):
+        client.signatures()
+    assert requests[0][1]["accept-encoding"] == "identity"
+
+
+def test_an_answer_that_follows_an_early_one_is_not_taken_for_the_next():
+    early = b"HTTP/1.1 103 Early Hints\r\n\r\n"
+    answers = early + answer_of("{}"), answer_of(METADATA)
+    with server_of(*answers) as (url, _), RestClient(url, "m") as client:
+        with pytest.raises(ServingError, match="HTTP status 103"):
+            client.signatures()
+        assert client.signatures() == {"serving_default", "light"}
 
 
 def test_an_answer_that_breaks_off_is_asked_for_again():
@@ -366,7 +439,23 @@ def test_nobody_listens():
         client.translate(["one"])
 
 
-@pytest.mark.parametrize("url", ["localhost:8501", "ftp://localhost", "http://", ""])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "localhost:8501",
+        "ftp://localhost",
+        "http://",
+        "",
+        "http://localhost:99999",
+        "http://localhost:x",
+        "http://[::1",
+        "http://local host",
+        "http://localhost/a b",
+        "http://localhost/\r\nX: 1",
+        "http://localhost/\u20ac",
+        f"http://{'x' * 64}",
+    ],
+)
 def test_bad_urls(url):
     with pytest.raises(ValueError, match="url must be like http://localhost:8501"):
         RestClient(url, "m")
@@ -377,6 +466,8 @@ def test_bad_urls(url):
     [
         ("http://user:hidden@localhost:8501", "a user"),
         ("htp://hidden@localhost", "a user"),
+        ("user:hidden@localhost:8501", "a user"),
+        ("http://user:hidden@\u2100", "a user"),
         ("http://localhost:8501?token=hidden", "a query or fragment"),
         ("http://localhost:8501/#hidden", "a query or fragment"),
     ],
@@ -391,16 +482,59 @@ def test_secrets_in_the_url_raise_and_are_not_repeated(url, kind):
     "headers",
     [
         {"X": "hidden\r\nY: 1"},
-        {"X\n": "hidden"},
         {"X": "hidden \u20ac"},
         {"X": 5},
         {"X": b"hidden"},
     ],
 )
-def test_headers_that_cannot_be_sent_raise_and_are_not_repeated(headers):
+def test_header_values_that_cannot_be_sent_raise_and_are_not_repeated(headers):
     with pytest.raises(ValueError, match="Latin-1 without line breaks. Received .* 'X") as error:
         RestClient("http://localhost:8501", "dates", headers=headers)
     assert "hidden" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["", "X\n", "X Y", "X:", "\u20ac", 5, "Content-length", "expect"])
+def test_headers_that_are_no_names_or_the_clients_own_raise(name):
+    with pytest.raises(ValueError, match="`headers` must (have names|leave out)"):
+        RestClient("http://localhost:8501", "dates", headers={name: "1"})
+
+
+def failures_of(client):
+    """What a client raises, one error after the other, with all that led to it."""
+    for ask in (client.signatures, client.versions, lambda: client.explain(["one"])):
+        with pytest.raises(ServingError) as caught:
+            ask()
+        yield "".join(traceback.format_exception(caught.value))
+        yield from (repr(error) for error in (caught.value, caught.value.__cause__))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"nonsense\r\n\r\n",
+        answer_of("{}"),
+        answer_of("Bearer hidden-token " * 50, "401 Unauthorized"),
+        answer_of('{"error": "Authorization=Bearer hidden-token"}', "403 Forbidden"),
+    ],
+)
+def test_a_secret_in_the_headers_is_in_no_error_and_no_log(answer, caplog):
+    caplog.set_level(0)
+    headers = {"Authorization": "Bearer hidden-token"}
+    with (
+        server_of(*[answer] * 3) as (url, requests),
+        RestClient(url, "m", headers=headers, retry=ONCE) as client,
+    ):
+        told = [repr(client), *failures_of(client), caplog.text]
+    assert [sent["authorization"] for _, sent, _ in requests] == ["Bearer hidden-token"] * 3
+    assert not any("hid" in text for text in told)
+
+
+def test_proxies_of_the_environment_are_not_used(monkeypatch):
+    monkeypatch.delenv("no_proxy", raising=False)
+    for name in ("http_proxy", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    with server_of(answer_of(METADATA)) as (url, _), RestClient(url, "m") as client:
+        assert client.signatures()
 
 
 @pytest.mark.parametrize(
@@ -410,6 +544,12 @@ def test_headers_that_cannot_be_sent_raise_and_are_not_repeated(headers):
         '{"metadata": [], "model_version_status": 3}',
         '{"metadata": {"signature_def": {"signature_def": 1}}, "model_version_status": [{}]}',
         '{"metadata": null, "model_version_status": [{"version": "x", "state": "y"}]}',
+        '{"metadata": {"signature_def": {}}, "model_version_status": {"version": "1"}}',
+        *(
+            f'{{"metadata": 5, "model_version_status": [{{"version": {version}, "state": "END"}}]}}'
+            for version in ("true", "1.5", '" 1"', '"1_0"', '"-1"', '"\u0661"', "[[[]]]", "null")
+        ),
+        '{"metadata": "x", "model_version_status": [{"version": "1", "state": ["END"]}]}',
     ],
 )
 @pytest.mark.parametrize("ask", ["signatures", "versions"])
@@ -420,6 +560,16 @@ def test_metadata_and_status_of_another_shape(body, ask):
         pytest.raises(ServingError, match="not as TF Serving writes it"),
     ):
         getattr(client, ask)()
+
+
+def test_a_state_that_is_none_is_named():
+    body = '{"model_version_status": [{"version": "7", "state": "GONE"}]}'
+    with (
+        server_of(answer_of(body)) as (url, _),
+        RestClient(url, "m") as client,
+        pytest.raises(ServingError, match="version 7 in state 'GONE'"),
+    ):
+        client.versions()
 
 
 def test_an_answer_that_is_too_large_is_not_read():
