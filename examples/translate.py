@@ -3,9 +3,9 @@ r"""Trains a translator on parallel text, scores it and exports it for TF Servin
     python examples/translate.py --train a.en a.de --valid v.en v.de --test t.en t.de \
         --out saved_models/en_de/1
 
-Any two files with one sentence a line will do, plain or gzipped. Ctrl-C saves the training's state;
-the same command goes on at the same batch. The test set is scored with sacreBLEU (cased,
-detokenized; 13a, or another tokenizer with `--tokenize`), as a beam search translates it.
+Any two files with one sentence a line will do, plain or gzipped. Ctrl-C and SIGTERM save the
+training's state; the same command goes on at the same batch. The test set is scored with sacreBLEU
+(cased, detokenized; 13a, or another tokenizer with `--tokenize`), as a beam search translates it.
 
 With `--both-ways-epochs` the model first learns to translate in both directions. Then it translates
 both sides of the training text, and goes on with the direction that is wanted: on the pairs, on its
@@ -16,6 +16,7 @@ Joty, Wu and Aw 2020 (https://arxiv.org/abs/1911.01986) for the translations.
 """
 
 import argparse
+import contextlib
 import json
 import resource
 import time
@@ -176,7 +177,7 @@ with without_import_notes():
         luong_seq2seq,
         read_pairs,
     )
-    from keras_luong.training import score_signatures, score_texts
+    from keras_luong.training import locked_folder, locked_name, score_signatures, score_texts
 
 
 def tokenizer_for(options: argparse.Namespace, pairs: Pairs) -> SubwordTokenizer:
@@ -302,6 +303,18 @@ def bleu(translator: Translator, pairs: Pairs, search: BeamSearch, tokenize: str
 
 def main(options: argparse.Namespace | None = None) -> None:
     options = options or begin()
+    with contextlib.ExitStack() as locks:
+        try:
+            locks.enter_context(locked_folder(options.work))
+            if options.out:
+                locks.enter_context(locked_name(options.out))
+        except OSError as error:
+            raise SystemExit(f"translate.py: {error}") from error
+        run(options)
+
+
+def run(options: argparse.Namespace) -> None:
+    """All of it, from the files to the export."""
     keras.utils.set_random_seed(options.seed)
     keras.config.set_dtype_policy(options.precision)
     try:

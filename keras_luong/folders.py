@@ -2,9 +2,12 @@
 
 import contextlib
 import errno
+import logging
 import os
+import re
 import shutil
 import tempfile
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +16,9 @@ from keras_luong.paths import PathLike, RemotePath, path_of, remove_tree
 
 # That a file system cannot flush a folder, as CIFS, vboxsf and some of FUSE say it.
 _CANNOT_FLUSH = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF}
+_LOGGER = logging.getLogger("keras_luong")
+_UNFINISHED = re.compile(r"\..+\.[0-9a-f]{32}\.unfinished", re.DOTALL)
+_ABANDONED = 3600  # seconds
 
 
 @contextlib.contextmanager
@@ -21,7 +27,9 @@ def whole_folder(path: PathLike, last: str = "") -> Iterator[Path]:
 
     It is filled beside `path` under another name, flushed to the disk and renamed, so that neither
     a crash nor a full disk leaves half of it under the name that others read. Where the file system
-    cannot flush, that step is left out.
+    cannot flush, that step is left out. A process that is killed leaves the other name,
+    `.<name>.<letters>.unfinished`; the next that fills a folder beside it removes what nobody has
+    written into for an hour.
 
     A `path` with a scheme is filled in a local temporary folder and copied file by file, since
     object stores have no folders to rename. There each file is whole, and all are there when the
@@ -34,7 +42,7 @@ def whole_folder(path: PathLike, last: str = "") -> Iterator[Path]:
 
     Raises:
         FileExistsError: If `path` exists, at the start or when the folder is full.
-        OSError: If it cannot be written.
+        OSError: If it cannot be written, as on a full disk.
         ValueError: For a scheme that has no file system here.
 
     Example:
@@ -56,6 +64,7 @@ def whole_folder(path: PathLike, last: str = "") -> Iterator[Path]:
             _upload(Path(stand_in), target, last)
         return
     target.parent.mkdir(parents=True, exist_ok=True)
+    sweep_unfinished(target.parent)
     folder = target.with_name(_unfinished_name(target))
     folder.mkdir()
     try:
@@ -66,6 +75,11 @@ def whole_folder(path: PathLike, last: str = "") -> Iterator[Path]:
         _check_still_free(target)
         folder.rename(target)
         _flush_to_disk(target.parent)
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        # What a `write` raises does not say where there is no room.
+        raise OSError(error.errno, error.strerror, str(target)) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -85,6 +99,7 @@ def whole_file(path: PathLike) -> Iterator[Path]:
             unfinished.upload(Path(stand_in) / target.name)
             unfinished.replace(target)
         return
+    sweep_unfinished(target.parent)
     partial = target.with_name(_unfinished_name(target))
     try:
         yield partial
@@ -113,6 +128,25 @@ def _upload(folder: Path, target: RemotePath, last: str) -> None:
 def _unfinished_name(path: Path | RemotePath) -> str:
     # A leading dot and letters: TF Serving, which looks for integers, never takes it for a version.
     return f".{path.name}.{uuid.uuid4().hex}.unfinished"
+
+
+def sweep_unfinished(parent: Path) -> None:
+    """Removes what killed processes left in a folder of what they were filling; a log line says so.
+
+    What has been written into within the hour stays: its process may still be at work.
+    """
+    for left in parent.glob(".*.unfinished"):
+        if _UNFINISHED.fullmatch(left.name) and time.time() - _last_written(left) > _ABANDONED:
+            _LOGGER.warning("%s was left by a process that died, and is removed.", left)
+            shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink()
+
+
+def _last_written(path: Path) -> float:
+    """When a file, or anything in a folder, was last written; now if it is just going."""
+    try:
+        return max(part.lstat().st_mtime for part in (path, *path.rglob("*")))
+    except FileNotFoundError:
+        return time.time()
 
 
 def _flush_to_disk(path: Path) -> None:

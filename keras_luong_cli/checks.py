@@ -2,10 +2,13 @@
 
 import argparse
 import os
+import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 _PARTS = ("model.keras", "source.tokenizer", "target.tokenizer", "translator.json")
+_VERSIONS = "an integer from 1 without leading zeros, of 18 digits at most"
 _JOINT, _SEPARATE = ("joint",), ("source", "target")
 
 
@@ -68,7 +71,7 @@ def _vocabulary_size(path: Path) -> int:
 
 
 def _translate(options: argparse.Namespace) -> None:
-    text_files(*options.files)
+    text_files(*(options.files or [Path("-")]))
     _search(options)
     translator(options.translator)
 
@@ -99,7 +102,39 @@ def _check(options: argparse.Namespace) -> None:
 
 def _serve_config(options: argparse.Namespace) -> None:
     saved_model(options.saved_model)
+    path = options.saved_model.absolute()
+    if not is_version(path.name):
+        raise ValueError(
+            f"An export's folder is named by its version, {_VERSIONS}. "
+            f"Received: {str(options.saved_model)!r}"
+        )
+    _utf8(path, options.out.absolute())
+    _check_model_name(model_name(options))
     folder_to_write(options.out)
+
+
+def model_name(options: argparse.Namespace) -> str:
+    """What the server is to call a model: by default as the folder of its versions."""
+    given: str | None = options.name
+    return options.saved_model.absolute().parent.name if given is None else given
+
+
+def _check_model_name(name: str) -> None:
+    """Checks what is to stand in a path of the server, and up to `/` or `:` in a request's URL."""
+    _utf8(name)
+    if name in ("", ".", "..") or set(name) & set("/:"):
+        raise ValueError(
+            f"A model's name must not be empty, . or .. and must have no / and no : in it: "
+            f"give another with --name. Received: {name!r}"
+        )
+
+
+def _utf8(*names: Path | str) -> None:
+    for name in map(str, names):
+        try:
+            name.encode()
+        except UnicodeEncodeError as error:  # a file's name may be any bytes
+            raise ValueError(f"A name must be UTF-8. Received: {name!r}") from error
 
 
 _OF_COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
@@ -130,6 +165,8 @@ def text_files(*paths: Path) -> None:
         raise ValueError("Only one of the files can be standard input.")
     for path in paths:
         if str(path) == "-":
+            if sys.stdin is None:
+                raise OSError("Standard input is closed.")
             continue
         if not path.exists():
             raise FileNotFoundError(f"There is no file {str(path)!r}.")
@@ -165,12 +202,17 @@ def version_or_folder(path: Path) -> None:
 
 def version(path: Path) -> None:
     """Checks that a path is a new version, as TF Serving counts them."""
-    if not (path.name.isascii() and path.name.isdecimal() and int(path.name)):
+    if not is_version(path.name):
         raise ValueError(
-            "TF Serving looks for versions: folders named by an integer from 1, such as "
+            f"TF Serving looks for versions: folders named by {_VERSIONS}, such as "
             f"saved_models/de_en/1. Received: {str(path)!r}"
         )
     new(path)
+
+
+def is_version(name: str) -> bool:
+    """Whether a folder's name is that of a version. TF Serving counts in 64 bits."""
+    return re.fullmatch("[1-9][0-9]{0,17}", name) is not None
 
 
 def translator(path: Path) -> None:

@@ -24,13 +24,22 @@ from keras_luong import (
 )
 from keras_luong.serving import check_saved_model, check_version_path, next_version
 from keras_luong.text import read_lines
-from keras_luong.training import score_signatures, score_texts
+from keras_luong.training import (
+    locked_folder,
+    locked_name,
+    score_signatures,
+    score_texts,
+)
 from keras_luong_cli.checks import beam_width, tokenizer_names, work_folder
+from keras_luong_cli.ending import naming_standard_output
+from keras_luong_cli.new_files import write_new
 
 # Subwords of a text that has so many, unless the user says how many there are to be.
 _VOCABULARY = 8000
 # Lines that are read before the first of them is translated.
 _READ_AHEAD = 10_000
+# The translator reads no more of a text, which is 64 characters for each subword that it may have.
+_BYTES_A_SUBWORD = 256
 # What `evaluate` prints, by the names that `score_texts` has for it.
 _MEASURES = {"bleu": "BLEU", "chrf": "chrF", "exact_match": "exact_match"}
 
@@ -38,6 +47,13 @@ _MEASURES = {"bleu": "BLEU", "chrf": "chrF", "exact_match": "exact_match"}
 def train(options: argparse.Namespace) -> int:
     """Trains a translator and saves it."""
     work = work_folder(options)
+    with locked_folder(work), locked_name(options.out):
+        _train(options, work)
+    print(options.out)
+    return 0
+
+
+def _train(options: argparse.Namespace, work: Path) -> None:
     pairs = read_pairs(options.source, options.target)
     valid = read_pairs(*options.valid) if options.valid else None
     keras.utils.set_random_seed(options.seed)
@@ -68,8 +84,6 @@ def train(options: argparse.Namespace) -> int:
         sample_pairs=(valid or pairs)[:10],
     )
     translator.save(options.out)
-    print(options.out)
-    return 0
 
 
 def _tokenizer(path: Path, texts: list[str], size: int | None) -> SubwordTokenizer:
@@ -95,11 +109,13 @@ def translate(options: argparse.Namespace) -> int:
     """Translates lines as they come."""
     translator = Translator.load(options.translator, compile=False)
     search = _search(options)
-    files = [read_lines(path, errors="replace") for path in options.files or ["-"]]
+    most = _BYTES_A_SUBWORD * (translator.max_length + 1)
+    files = [read_lines(path, errors="replace", most=most) for path in options.files or ["-"]]
     for texts in _ready(itertools.chain.from_iterable(files), options.batch_size):
-        for one in translator.explain(texts, search, verbose=0):
-            sys.stdout.buffer.write(_line(one, options.scores))
-        sys.stdout.buffer.flush()
+        lines = [_line(one, options.scores) for one in translator.explain(texts, search, verbose=0)]
+        with naming_standard_output():
+            sys.stdout.buffer.write(b"".join(lines))
+            sys.stdout.buffer.flush()
     return 0
 
 
@@ -152,8 +168,7 @@ def evaluate(options: argparse.Namespace) -> int:
         print(f"{_MEASURES[name]}: {signature}", file=sys.stderr)
     print(text)
     if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(text + "\n", encoding="utf-8")
+        write_new({options.out: text + "\n"})
     return 0
 
 

@@ -46,7 +46,8 @@ def without_import_notes() -> Iterator[None]:
 
 def _pass_on(reading: int) -> None:
     """Writes to standard error what is read until its end, without the notes; ends the process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the other process says what becomes of Ctrl-C
+    for number in (signal.SIGINT, signal.SIGTERM):  # the other process says what becomes of them
+        signal.signal(number, signal.SIG_IGN)
     with contextlib.suppress(OSError), os.fdopen(reading, "rb") as lines:
         for line in lines:
             if not _NOTE.match(line):

@@ -1,6 +1,7 @@
 """The types of options, which say in plain English what they take."""
 
 import argparse
+import ipaddress
 import json
 import math
 import re
@@ -48,6 +49,16 @@ def above_zero(text: str) -> float:
     return _number(text, float, lambda value: 0 < value < math.inf, "a finite number above 0")
 
 
+def address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """An address of this machine."""
+    try:
+        return ipaddress.ip_address(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"must be an IP address, such as 127.0.0.1 or 0.0.0.0, not {text!r}"
+        ) from None
+
+
 def path(text: str) -> Path:
     """A path of this machine. `~` is expanded, for a shell leaves it in `--out=~/en_de`."""
     if not text or _SCHEME.match(text):
@@ -57,6 +68,8 @@ def path(text: str) -> Path:
 
 def scores(text: str) -> dict[str, object]:
     """A JSON file with scores by name, or `-` for standard input."""
+    if text == "-" and sys.stdin is None:
+        raise argparse.ArgumentTypeError("cannot be read from standard input, which is closed")
     try:
         found = json.loads(sys.stdin.read() if text == "-" else path(text).read_text("utf-8"))
     except (OSError, ValueError) as error:

@@ -8,8 +8,24 @@ import sys
 from collections.abc import Sequence
 
 from keras_luong_cli.checks import check
+from keras_luong_cli.ending import (
+    TERMINATED,
+    check_streams,
+    drop_unwritten,
+    ending_at_sigterm,
+    naming_standard_output,
+    say,
+)
 from keras_luong_cli.import_notes import without_import_notes
-from keras_luong_cli.option_types import fraction, not_negative, path, positive, scores, seed
+from keras_luong_cli.option_types import (
+    address,
+    fraction,
+    not_negative,
+    path,
+    positive,
+    scores,
+    seed,
+)
 
 _DESCRIPTION = """\
 Attention sequence-to-sequence models, from two text files to a served model:
@@ -25,7 +41,7 @@ keras-luong COMMAND --help says more of each.
 """
 _EXIT = """\
 exit status: 0 all is well, 1 a check failed, 2 the command cannot be done as it was given,
-130 stopped by Ctrl-C.
+130 stopped by Ctrl-C, 143 by SIGTERM.
 """
 _TRAIN = """\
 Learns to translate from two files with one sentence a line, plain or gzipped, line n of one being
@@ -35,8 +51,9 @@ the translation of line n of the other, and writes a translator into a new folde
   keras-luong train train.en.gz train.de.gz --valid valid.en valid.de --epochs 28 --out en_de
   tensorboard --logdir en_de.work/logs
 
-Ctrl-C stops and loses nothing: the same command goes on at the same batch. What is needed for that
-is in OUT.work, which may be deleted afterwards.
+Ctrl-C stops and loses nothing, and so does SIGTERM: the same command goes on at the same batch.
+What is needed for that is in OUT.work, which may be deleted afterwards. Two cannot train there at
+once.
 """
 _TRANSLATE = """\
 Translates lines of standard input, or of files, to standard output: one line for each, in order,
@@ -81,9 +98,11 @@ A SavedModel is a program: it can read and write files when it runs. With --no-r
 """
 _SERVE_CONFIG = """\
 Writes models.config and batching.config for the stock tensorflow/serving image, as they fit an
-export, and prints the command that serves it. Nothing is overwritten.
+export, and prints the command that serves it: to this machine only, without --host. Nothing is
+overwritten.
 
   keras-luong serve-config saved_models/en_de/1 --out serving
+  keras-luong serve-config saved_models/en_de/1 --out serving --host 0.0.0.0
 """
 
 
@@ -98,20 +117,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = parser().parse_args(arguments)
     try:
-        check(options)
-        with without_import_notes():
-            module = importlib.import_module(f"keras_luong_cli.{options.module}")
-        return getattr(module, options.function)(options)
+        with ending_at_sigterm():
+            return _done(options)
     except KeyboardInterrupt:
-        print("keras-luong: stopped", file=sys.stderr)
+        say("keras-luong: stopped")
         return 130
-    except BrokenPipeError:
-        # Whoever read has enough, as `head` has. Python must not flush into the pipe once more.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except SystemExit as end:
+        if end.code != TERMINATED:
+            raise
+        say("keras-luong: stopped by SIGTERM")
+        return TERMINATED
     except (OSError, ValueError, ImportError) as error:
-        print(f"keras-luong {options.command}: error: {error}", file=sys.stderr)
+        if isinstance(error, BrokenPipeError) and options.command == "translate":
+            return 0  # whoever read has enough, as `head` has
+        say(f"keras-luong {options.command}: error: {error}")
         return 2
+    finally:
+        drop_unwritten()
+
+
+def _done(options: argparse.Namespace) -> int:
+    check_streams()
+    check(options)
+    with without_import_notes():
+        module = importlib.import_module(f"keras_luong_cli.{options.module}")
+    status: int = getattr(module, options.function)(options)
+    with naming_standard_output():
+        sys.stdout.flush()
+    return status
 
 
 def parser() -> argparse.ArgumentParser:
@@ -228,6 +261,12 @@ def _add_serve_config(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("saved_model", type=path, help="a version, such as saved_models/en_de/1")
     parser.add_argument("--out", type=path, required=True, help="a folder for the two files")
     parser.add_argument("--name", help="of the model (the name of the folder of its versions)")
+    parser.add_argument(
+        "--host",
+        type=address,
+        default="127.0.0.1",
+        help="the address to serve at; 0.0.0.0 is all of them (%(default)s)",
+    )
     parser.add_argument(
         "--max-batch-size", type=positive, default=32, help="rows the server joins (%(default)s)"
     )

@@ -1,5 +1,6 @@
 """What every test starts from: quiet logs, fixed seeds, and only what the backend at hand runs."""
 
+import contextlib
 import os
 import resource
 import signal
@@ -123,3 +124,20 @@ def same_start():
     yield
     keras.config.set_floatx(floatx)
     keras.config.set_dtype_policy(policy)
+
+
+@pytest.fixture
+def small_disk():
+    """A block in which no file grows beyond some bytes, as on a disk that has no more."""
+    resource = pytest.importorskip("resource")
+
+    @contextlib.contextmanager
+    def limit(size):
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    return limit

@@ -2,6 +2,7 @@ import errno
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -52,6 +53,47 @@ def test_a_failure_of_the_disk_at_the_end_leaves_nothing(tmp_path, monkeypatch, 
     with pytest.raises(OSError, match="no space left"), whole_folder(tmp_path / "1") as folder:
         fill(folder)
     assert names(tmp_path) == []
+
+
+def test_an_error_that_names_no_file_names_the_folder(tmp_path):
+    with pytest.raises(OSError) as raised, whole_folder(tmp_path / "1"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert str(raised.value) == f"[Errno 28] No space left on device: '{tmp_path / '1'}'"
+
+
+def test_what_a_killed_process_left_goes_after_an_hour(tmp_path, caplog):
+    """Only what is surely ours, and nobody writes into: the file in it counts, not the folder."""
+    names_and_ages = {
+        f".1.{'a' * 32}.unfinished": 3700,
+        f".en_de.{'0' * 32}.unfinished": 3700,
+        f".2.{'b' * 32}.unfinished": 3500,
+        f".1.{'c' * 31}.unfinished": 9999,
+        "1.unfinished": 9999,
+    }
+    for name, age in names_and_ages.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text("half")
+        then = time.time() - age
+        os.utime(tmp_path / name / "file", (then, then))
+        os.utime(tmp_path / name, (then - 9999, then - 9999))
+    gone = list(names_and_ages)[:2]
+    with caplog.at_level("WARNING", "keras_luong"), whole_folder(tmp_path / "3") as folder:
+        fill(folder)
+    assert names(tmp_path) == sorted([*list(names_and_ages)[2:], "3"])
+    assert [name in caplog.text for name in names_and_ages] == [
+        name in gone for name in names_and_ages
+    ]
+
+
+def test_a_link_that_is_called_so_is_not_followed(tmp_path):
+    (tmp_path / "other").mkdir()
+    fill(tmp_path / "other")
+    link = tmp_path / f".1.{'a' * 32}.unfinished"
+    link.symlink_to(tmp_path / "other")
+    os.utime(link, (1, 1), follow_symlinks=False)
+    with whole_folder(tmp_path / "1") as folder:
+        fill(folder)
+    assert names(tmp_path / "other") == ["file", "inner"]
 
 
 # Without `keras_luong/__init__.py`, which would import Keras.

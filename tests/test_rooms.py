@@ -23,7 +23,7 @@ NEUTRAL_ROOMS = ROOMS[: ROOMS.index("text")]
 LOADED_ROOMS = (*NEUTRAL_ROOMS, "training")
 # Small files of the standard library, which every room may import. Where a path has a scheme,
 # TensorFlow is imported in a function.
-COMMON = ("checked_numbers", "folders", "ids", "iterables", "paths", "text_files")
+COMMON = ("checked_numbers", "folders", "ids", "iterables", "locks", "paths", "text_files")
 # The one file that knows the backends, in order to compile for each.
 COMPILES = Path("models") / "compiled.py"
 

@@ -4,6 +4,7 @@ import bz2
 import gzip
 import lzma
 import os
+import tracemalloc
 
 import pytest
 
@@ -77,3 +78,24 @@ def test_lines_of_a_pipe_come_before_its_end(monkeypatch):
         for line in (b"one\n", b"two\n"):
             other_end.write(line)
             assert next(lines) == line.decode().strip()
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"], ids=["LF", "CRLF"])
+def test_the_end_of_a_long_line_is_dropped_and_that_is_said(written, end, caplog):
+    """One of exactly so many bytes is whole, with whatever stands before and behind them."""
+    text = end.join(["\ufeffabcd", "abcde", "", "x" * 200_000, "abcd", "last"])
+    found = list(read_lines(written(text.encode()), most=4))
+    assert found == ["abcd", "abcd", "", "xxxx", "abcd", "last"]
+    assert [record.getMessage().split(" of ")[0] for record in caplog.records] == [
+        *("Line 2", "Line 4")
+    ]
+    assert caplog.messages[0].endswith("is cut: it has more than 4 bytes.")
+
+
+def test_a_long_line_takes_no_more_memory_than_is_read_of_it(written):
+    path = written(b"x" * 5_000_000 + b"\nlast\n")
+    tracemalloc.start()
+    assert [len(line) for line in read_lines(path, most=1000)] == [1000, 4]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 500_000

@@ -1,6 +1,7 @@
 """Writing a SavedModel that TF Serving runs."""
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,6 +10,7 @@ import keras
 import tensorflow as tf
 
 from keras_luong.folders import whole_folder
+from keras_luong.locks import locked_name
 from keras_luong.models.inner_layers import inner_layers
 from keras_luong.paths import PathLike, RemotePath, path_of
 from keras_luong.serving.graph_check import check_servable
@@ -63,7 +65,9 @@ def export_saved_model(
         **facts: For the card: anything that JSON can say.
 
     Raises:
+        BlockingIOError: If another process writes this version.
         FileExistsError: If `path` exists.
+        OSError: If it cannot be written, as on a full disk.
         RuntimeError: If the backend is not TensorFlow.
         ValueError: If `path` is not named by an integer, a graph cannot serve, or scores are no
             finite numbers.
@@ -74,6 +78,18 @@ def export_saved_model(
             "A SavedModel is exported from the TensorFlow backend. Save the translator, and export "
             f"it under KERAS_BACKEND=tensorflow. The backend is {keras.backend.backend()!r}."
         )
+    with locked_name(path):
+        _write(path, model, signatures, resources, scores, facts)
+
+
+def _write(
+    path: Path | RemotePath,
+    model: keras.Model,
+    signatures: Mapping[str, Signature],
+    resources: Sequence[tf.Module],
+    scores: Mapping[str, float] | None,
+    facts: Mapping[str, Any],
+) -> None:
     with without_cudnn(model):
         traced = _traced(signatures)
     card = model_card(traced, scores, parameters=model.count_params(), **facts)
@@ -81,10 +97,19 @@ def export_saved_model(
     # The bare variables: a Keras model in here loads in Python and fails in TF Serving.
     holder.variables_of_model = [variable.value for variable in model.variables]
     holder.resources = list(resources)
-    with whole_folder(path, last="saved_model.pb") as folder:
+    with _os_errors(path), whole_folder(path, last="saved_model.pb") as folder:
         tf.saved_model.save(holder, str(folder), signatures=traced)
         write_warm_up(folder, path.absolute().parent.name, _requests(signatures))
         (folder / CARD).write_text(card, encoding="utf-8")
+
+
+@contextlib.contextmanager
+def _os_errors(path: Path | RemotePath) -> Iterator[None]:
+    """TensorFlow's errors of a disk, such as a full one, as those of Python."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        raise OSError(f"{str(path)!r} cannot be written: {error.message}") from error
 
 
 def _traced(signatures: Mapping[str, Signature]) -> dict[str, Any]:
@@ -183,13 +208,15 @@ def check_version_path(named: PathLike) -> Path | RemotePath:
     Raises:
         FileExistsError: If the path exists.
         OSError: If the file system of its scheme does not answer.
-        ValueError: If the path is not named by an integer, or its scheme has no file system here.
+        ValueError: If the path is not named by an integer from 1, of 18 digits at most and without
+            leading zeros: TF Serving counts in 64 bits, and reads 007 and 7 as one version. If its
+            scheme has no file system here.
     """
     path = path_of(named)
-    if _version(path) < 1:
+    if not re.fullmatch("[1-9][0-9]{0,17}", path.name):
         raise ValueError(
-            "TF Serving looks for versions: folders named by an integer, such as "
-            f"saved_models/de_en/1. Received: {str(path)!r}"
+            "TF Serving looks for versions: folders named by an integer from 1 without leading "
+            f"zeros, of 18 digits at most, such as saved_models/de_en/1. Received: {str(path)!r}"
         )
     if path.exists():
         raise FileExistsError(

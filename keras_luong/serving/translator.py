@@ -1,9 +1,11 @@
 """`Translator`: a model with its tokenizers, from pairs of texts to a served model."""
 
+import contextlib
+import functools
 import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import keras
 import numpy as np
@@ -55,10 +57,13 @@ from keras_luong.training import (
     TokenAccuracy,
     TrainingCheckpoint,
 )
+from keras_luong.training.checkpoint_files import locked_checkpoints
 from keras_luong.training.replicas import strategy_scope
 
 Tensor = Any
 Pair = tuple[str, str]
+_Given = ParamSpec("_Given")
+_Returned = TypeVar("_Returned")
 _BATCH_SIZE = 64
 _LOGGER = logging.getLogger("keras_luong")
 _MODEL, _SOURCE, _TARGET, _CONFIG = (
@@ -67,6 +72,20 @@ _MODEL, _SOURCE, _TARGET, _CONFIG = (
     "target.tokenizer",
     "translator.json",
 )
+
+
+def _locked(fit: Callable[_Given, _Returned]) -> Callable[_Given, _Returned]:
+    """Keeps other processes out of the `checkpoint_dir` of `fit`, from its first line on."""
+
+    @functools.wraps(fit)
+    def locked(*args: _Given.args, **kwargs: _Given.kwargs) -> _Returned:
+        directory: Any = kwargs.get("checkpoint_dir")
+        with contextlib.ExitStack() as lock:
+            if directory is not None:
+                lock.enter_context(locked_checkpoints(path_of(directory)))
+            return fit(*args, **kwargs)
+
+    return locked
 
 
 class Translator:
@@ -116,6 +135,7 @@ class Translator:
         self._functions = CompiledFunctions()
         self._lacks_training = False
 
+    @_locked
     def fit(
         self,
         train_pairs: Iterable[Pair] | EncodedFiles,
@@ -165,9 +185,10 @@ class Translator:
             sample_pairs: Pairs whose translations are shown after every epoch.
             checkpoint_dir: Where the training's state is kept. If it holds a checkpoint, training
                 resumes from it, at the same batch, and so do `callbacks` (`TrainingCheckpoint` says
-                which). A training that one of them ended is over. Ctrl-C saves one. The pairs, the
-                sizes of batches, `buckets`, `seed` and `subword_sampling` must be those that it was
-                begun with; optimizer, loss and dropout may be others, and are heeded from there on.
+                which). A training that one of them ended is over. Ctrl-C and SIGTERM save one, and
+                end the program. The pairs, the sizes of batches, `buckets`, `seed` and
+                `subword_sampling` must be those that it was begun with; optimizer, loss and dropout
+                may be others, and are heeded from there on.
             checkpoint_freq: Batches between two checkpoints, or `"epoch"`.
             checkpoint_keep: How many of the newest stay, for
                 `keras_luong.training.average_checkpoints`.
@@ -177,10 +198,11 @@ class Translator:
             What `keras.Model.fit` returns.
 
         Raises:
+            BlockingIOError: If another process trains in `checkpoint_dir`.
             ValueError: If no pair is left, for a model that is quantized or was loaded without its
-                loss and optimizer, for subwords that cannot
-                be drawn, for `EncodedFiles` of other tokenizers or with sentences that are too
-                long, and for a checkpoint of another training.
+                loss and optimizer, for subwords that cannot be drawn, for `EncodedFiles` of other
+                tokenizers or with sentences that are too long, and for a checkpoint of another
+                training.
         """
         if self.model.is_quantized:
             raise ValueError(

@@ -13,6 +13,9 @@ from keras_luong.paths import PathLike
 from keras_luong.text.subword_tokenizer import SubwordTokenizer, check_tokenizers
 from keras_luong.text_files import is_standard_input, read_lines
 
+# A subword has 16 characters of 4 bytes at most, as SentencePiece makes them; the rest is for runs
+# of spaces. A text of more bytes for each that is allowed is not tokenized: it is too long.
+_BYTES_A_SUBWORD = 256
 # Texts for one call of the tokenizer: enough to keep it busy, few enough to hold in memory.
 _CHUNK = 8192
 
@@ -92,7 +95,8 @@ def encode_pairs(
 
     Returns:
         The pairs that have at least 1 and at most `max_length` tokens on both sides, in the order
-        they came in.
+        they came in. A side of more than 256 bytes for each token that is allowed is too long,
+        whatever it has.
 
     Raises:
         TypeError: If a pair is not two strings, and for what is no tokenizer.
@@ -137,15 +141,22 @@ def _encode_kept(
     """The pairs that can be learnt from, and which of the given ones they are."""
     max_length = count_of("max_length", max_length)
     check_tokenizers(source_tokenizer=source_tokenizer, target_tokenizer=target_tokenizer)
-    source = _tokenize_all(source_texts, source_tokenizer)
-    target = _tokenize_all(target_texts, target_tokenizer)
+    most = _BYTES_A_SUBWORD * max_length
+    longest = np.fromiter(map(max, map(len, source_texts), map(len, target_texts)), int)
+    unread = longest > most
+    source = _tokenize_all(_without_longer(source_texts, most), source_tokenizer)
+    target = _tokenize_all(_without_longer(target_texts, most), target_tokenizer)
     source_lengths, target_lengths = source.row_lengths().numpy(), target.row_lengths().numpy()
-    empty = np.minimum(source_lengths, target_lengths) == 0
-    too_long = ~empty & (np.maximum(source_lengths, target_lengths) > max_length)
+    empty = ~unread & (np.minimum(source_lengths, target_lengths) == 0)
+    too_long = unread | ~empty & (np.maximum(source_lengths, target_lengths) > max_length)
     dropped = {"empty": int(empty.sum()), "too_long": int(too_long.sum())}
     kept = np.flatnonzero(~empty & ~too_long)
     with tf.device("CPU:0"):
         return EncodedPairs(tf.gather(source, kept), tf.gather(target, kept), dropped), kept
+
+
+def _without_longer(texts: Sequence[bytes], most: int) -> list[bytes]:
+    return [text if len(text) <= most else b"" for text in texts]
 
 
 def _check_left(encoded: EncodedPairs, max_length: int) -> None:

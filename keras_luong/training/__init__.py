@@ -1,5 +1,6 @@
 """Losses, metrics, schedules and callbacks for `fit`."""
 
+from keras_luong.locks import locked_folder, locked_name
 from keras_luong.training.alignment_errors import (
     GoldAlignment,
     alignment_error_rate,
@@ -47,6 +48,8 @@ __all__ = [
     "average_checkpoints",
     "check_scores",
     "draw_alignment",
+    "locked_folder",
+    "locked_name",
     "read_gold_alignments",
     "score_signatures",
     "score_texts",

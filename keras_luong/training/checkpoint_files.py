@@ -12,8 +12,9 @@ import numpy as np
 from keras import ops
 
 from keras_luong.folders import whole_folder
+from keras_luong.locks import locked_folder
 from keras_luong.paths import RemotePath, local_copy, remove_tree
-from keras_luong.training.replicas import strategy_scope
+from keras_luong.training.replicas import is_first_process, strategy_scope
 
 _STATE_FILE = "state.npz"
 _NOTE_FILE = "position.json"
@@ -33,6 +34,17 @@ def _checkpoints(directory: AnyPath) -> list[AnyPath]:
 
 def _is_complete(folder: AnyPath) -> bool:
     return (folder / _NOTE_FILE).exists()  # the last that is written, the first that is removed
+
+
+def locked_checkpoints(directory: AnyPath) -> contextlib.AbstractContextManager[None]:
+    """Keeps other trainings out of a directory.
+
+    Of processes that train together the first does it, for it writes.
+
+    Raises:
+        BlockingIOError: If another process trains there.
+    """
+    return locked_folder(directory) if is_first_process() else contextlib.nullcontext()
 
 
 def write_checkpoint(directory: AnyPath, model: keras.Model, note: dict[str, Any]) -> None:

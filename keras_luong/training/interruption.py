@@ -1,4 +1,4 @@
-"""Ctrl-C while a model is fitted: noted, and obeyed when the training can bear it."""
+"""Ctrl-C and SIGTERM while a model is fitted: noted, and obeyed when the training can bear it."""
 
 import signal
 import threading
@@ -7,41 +7,44 @@ from typing import Any
 
 import keras
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
 
 class Interruption:
-    """Takes Ctrl-C for the time of a `fit` and notes that it came.
+    """Takes Ctrl-C and SIGTERM for the time of a `fit` and notes that one came.
 
-    A second Ctrl-C raises `KeyboardInterrupt` at once; one that comes after `fit` died of an error
-    goes to whom it went before.
+    A second one is obeyed at once; one that comes after `fit` died of an error goes to whom it went
+    before.
 
     Attributes:
-        wanted: Whether it came.
+        wanted: The exception to raise, if one came.
     """
 
     def __init__(self) -> None:
-        self.wanted = False
+        self.wanted: BaseException | None = None
         self._model: Any = None
-        self._previous: Any = None
+        self._previous: dict[int, Any] = {}
 
     def listen(self, model: keras.Model) -> None:
-        """Begins to take Ctrl-C while this model is fitted, if it can be taken."""
+        """Begins to take the signals while this model is fitted, if they can be taken."""
         self.stop_listening()
         if threading.current_thread() is not threading.main_thread():
             return  # Python lets only the main thread set signal handlers
-        previous = signal.getsignal(signal.SIGINT)
-        if previous is None:
-            return  # set by a C library: it could not be given back
-        self._model, self._previous = model, previous
-        signal.signal(signal.SIGINT, self._on_signal)
+        self._model = model
+        for number in _SIGNALS:
+            previous = signal.getsignal(number)
+            if previous is not None:  # set by a C library: it could not be given back
+                self._previous[number] = previous
+                signal.signal(number, self._on_signal)
 
     def stop_listening(self) -> None:
-        """Gives it back, and forgets that it came."""
-        self.wanted = False
-        if self._previous is not None:
+        """Gives them back, and forgets that one came."""
+        self.wanted = self._model = None
+        for number, previous in self._previous.items():
             # Someone may have taken the signal over since; theirs stays.
-            if signal.getsignal(signal.SIGINT) == self._on_signal:
-                signal.signal(signal.SIGINT, self._previous)
-            self._model = self._previous = None
+            if signal.getsignal(number) == self._on_signal:
+                signal.signal(number, previous)
+        self._previous = {}
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if not _is_fitting(self._model, frame):
@@ -50,9 +53,14 @@ class Interruption:
             signal.raise_signal(number)
         elif self.wanted:
             self.stop_listening()
-            raise KeyboardInterrupt
+            raise _exception_of(number)
         else:
-            self.wanted = True
+            self.wanted = _exception_of(number)
+
+
+def _exception_of(number: int) -> BaseException:
+    """What ends a program: for SIGTERM with the status that a shell gives one that dies of it."""
+    return KeyboardInterrupt() if number == signal.SIGINT else SystemExit(128 + number)
 
 
 def _is_fitting(model: Any, frame: FrameType | None) -> bool:

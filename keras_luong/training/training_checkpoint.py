@@ -1,5 +1,6 @@
 """Stop a training at any step and go on later as if nothing had happened."""
 
+import contextlib
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, NoReturn
 
@@ -11,6 +12,7 @@ from keras_luong.training.callback_memory import memory_of, remind
 from keras_luong.training.checkpoint_files import (
     AnyPath,
     complete_checkpoints,
+    locked_checkpoints,
     read_note,
     stored_state,
     sweep,
@@ -61,7 +63,11 @@ class TrainingCheckpoint(keras.callbacks.Callback):
     A checkpoint is a folder that is written under another name and renamed when it is complete and
     on the disk: a crash leaves the one before. On Ctrl-C (SIGINT) the running batch is finished, a
     checkpoint is written, and `KeyboardInterrupt` is raised; a second Ctrl-C raises at once. A
-    Ctrl-C during a validation lets it finish first.
+    Ctrl-C during a validation lets it finish first. SIGTERM, by which clusters and containers are
+    ended, does the same, and raises `SystemExit(143)`.
+
+    While `fit` runs no other process can: its own raises `BlockingIOError`, which names this one.
+    A process that is killed holds up nobody.
 
     Of other callbacks those in `callbacks` go on too: `EarlyStopping`, `ReduceLROnPlateau`,
     `ModelCheckpoint` and `TextScores`, their subclasses, and any that names the attributes to keep
@@ -143,6 +149,7 @@ class TrainingCheckpoint(keras.callbacks.Callback):
         self._first_step = 0
         self._saved_step: int | None = None
         self._interruption = Interruption()
+        self._lock = contextlib.ExitStack()
 
     def restore(self, model: keras.Model) -> Position:
         """Puts the newest checkpoint into a model.
@@ -189,7 +196,12 @@ class TrainingCheckpoint(keras.callbacks.Callback):
             )
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Checks what `fit` was given, reminds callbacks, and begins to listen for Ctrl-C."""
+        """Checks what `fit` was given, reminds callbacks, and begins to listen for signals.
+
+        Raises:
+            BlockingIOError: If another process trains in this directory.
+            ValueError: If `fit` or `compile` was given something else than this callback.
+        """
         steps = (self.params or {}).get("steps")
         if steps != self.steps_per_epoch:
             raise ValueError(
@@ -202,6 +214,8 @@ class TrainingCheckpoint(keras.callbacks.Callback):
                 "A checkpoint can only be written between batches: compile the model with "
                 f"steps_per_execution=1. Received: steps_per_execution={model.steps_per_execution}"
             )
+        self._release()
+        self._lock.enter_context(locked_checkpoints(self.directory))
         self._saved_step = None
         # Those before this one have just forgotten what they knew.
         remind(self.callbacks, self._memory)
@@ -209,10 +223,10 @@ class TrainingCheckpoint(keras.callbacks.Callback):
         self._interruption.listen(model)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Finds the place in the epoch; obeys a Ctrl-C that came between two epochs."""
+        """Finds the place in the epoch; obeys a signal that came between two epochs."""
         restored, self._restored = self._restored, None
         if restored is not None and restored.epoch != epoch:
-            self._interruption.stop_listening()
+            self._release()
             raise ValueError(
                 f"The training was restored to epoch {restored.epoch}: call `fit` with "
                 f"initial_epoch={restored.epoch}. Received: initial_epoch={epoch}"
@@ -220,17 +234,17 @@ class TrainingCheckpoint(keras.callbacks.Callback):
         self._epoch = epoch
         self._first_step = self._step_in_epoch = restored.step_in_epoch if restored else 0
         if self._interruption.wanted:
-            self._save_and_interrupt()
+            self._save_and_interrupt(self._interruption.wanted)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Saves when it is time to; ends a shortened epoch; obeys Ctrl-C."""
+        """Saves when it is time to; ends a shortened epoch; obeys a signal."""
         self._step_in_epoch += 1
         if self._step_in_epoch == self.steps_per_epoch:
             # The epoch is not over before its validation: `on_epoch_end` saves.
             if self._first_step and not self.model.stop_training:
                 self.model.stop_training = _END_OF_SHORTENED_EPOCH
         elif self._interruption.wanted:
-            self._save_and_interrupt()
+            self._save_and_interrupt(self._interruption.wanted)
         elif self._is_due():
             self._save()
 
@@ -242,7 +256,7 @@ class TrainingCheckpoint(keras.callbacks.Callback):
         if self._step_in_epoch < self.steps_per_epoch:
             if stopping:  # another callback gave up within the epoch: nothing worth keeping
                 return
-            self._interruption.stop_listening()
+            self._release()
             raise ValueError(
                 f"The dataset ended after {self._step_in_epoch} of {self.steps_per_epoch} batches "
                 f"of epoch {epoch}. It must be endless for a training to be resumed in its middle."
@@ -256,12 +270,12 @@ class TrainingCheckpoint(keras.callbacks.Callback):
             self._save(stopping)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        """Gives Ctrl-C back; obeys one that came after the last batch."""
+        """Gives the signals back; obeys one that came after the last batch."""
         wanted = self._interruption.wanted
-        self._interruption.stop_listening()
+        self._release()
         if wanted:
             # Not saved once more: the optimizer may have put its averages in the weights' place.
-            self._interrupt()
+            self._interrupt(wanted)
 
     @property
     def _global_step(self) -> int:
@@ -270,15 +284,19 @@ class TrainingCheckpoint(keras.callbacks.Callback):
     def _is_due(self) -> bool:
         return isinstance(self.save_freq, int) and self._global_step % self.save_freq == 0
 
-    def _save_and_interrupt(self) -> None:
+    def _release(self) -> None:
+        self._interruption.stop_listening()
+        self._lock.close()
+
+    def _save_and_interrupt(self, wanted: BaseException) -> None:
         try:
             if self._saved_step != self._global_step:
                 self._save()
         finally:
-            self._interruption.stop_listening()
-        self._interrupt()
+            self._release()
+        self._interrupt(wanted)
 
-    def _interrupt(self) -> NoReturn:
+    def _interrupt(self, wanted: BaseException) -> NoReturn:
         if self._saved_step is not None:
             epoch, step = divmod(self._saved_step, self.steps_per_epoch)
             print(
@@ -287,7 +305,7 @@ class TrainingCheckpoint(keras.callbacks.Callback):
                 f"{complete_checkpoints(self.directory)[-1]}",
                 flush=True,
             )
-        raise KeyboardInterrupt
+        raise wanted
 
     def _save(self, stopped: bool = False) -> None:
         if not is_first_process():

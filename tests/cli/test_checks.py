@@ -52,12 +52,15 @@ WRONG = {
     "evaluate models a b": "'models' is no saved translator",
     "export nowhere m/1": "'nowhere' is no saved translator",
     "export en_de models/3": "'models/3' exists and is not overwritten",
-    "export en_de models/0": "named by an integer from 1, .* Received: 'models/0'",
+    "export en_de models/0": "named by an integer from 1 without .* Received: 'models/0'",
     "export en_de a": "a' must be a folder. It is a file",
     "export en_de models --n-best 6": "--n-best must be at most --beam-width, 5. It is 6",
     "export en_de models --search greedy --n-best 2": "--n-best is of --search beam",
     "check models": "'models' is no SavedModel: it has no saved_model.pb",
     "serve-config models --out x": "'models' is no SavedModel: it has no saved_model.pb",
+    "export en_de models/07": "integer from 1 without leading zeros, .* Received: 'models/07'",
+    f"serve-config {DEMO} --out c --name ../x": "--name. Received: '../x'",
+    f"serve-config {DEMO} --out c --name=": "must not be empty, .* Received: ''",
     f"serve-config {DEMO} --out a": "a' must be a folder. It is a file",
 }
 
@@ -86,6 +89,7 @@ USAGE = {
     "export en_de models --scores no_file": "--scores: must be a JSON file.*No such file",
     "export en_de models --scores a": "--scores: must be a JSON file. 'a'",
     "export en_de models --scores list.json": "--scores: must hold an object",
+    f"serve-config {DEMO} --out c --host all": "--host: must be an IP address, .* not 'all'",
     f"check {DEMO} --release 1.15": "--release: invalid choice: '1.15'.*2.18.*2.19.*2.20",
 }
 

@@ -15,8 +15,10 @@ from types import SimpleNamespace
 import pytest
 
 from keras_luong import Translator
+from keras_luong.training import locked_folder, locked_name
 from keras_luong_cli import main
 from tests.serving.numbers import PAIRS
+from tests.test_locks import other
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / "saved_models" / "dates_demo" / "1"
@@ -55,7 +57,7 @@ def process(*arguments, **options):
 
 
 def given(monkeypatch, data):
-    monkeypatch.setattr("keras_luong.text_files.standard_input", lambda: io.BytesIO(data))
+    monkeypatch.setattr("keras_luong.text_files.standard_input", lambda *_: io.BytesIO(data))
 
 
 def test_what_was_trained_is_a_translator(trained, texts):
@@ -131,6 +133,7 @@ def test_files_and_scores(trained, texts, capsysbinary):
 def echo(monkeypatch):
     """In the place of every translator one that says what it hears."""
     said = SimpleNamespace(
+        max_length=9,
         translate=lambda texts, *_, **__: texts,
         explain=lambda texts, *_, **__: [SimpleNamespace(text=text) for text in texts],
     )
@@ -182,6 +185,46 @@ def test_ctrl_c_stops_without_a_traceback(trained):
         assert b"keras-luong: stopped" in error and b"Traceback" not in error
 
 
+def test_a_full_disk_under_the_translations(trained, texts, echo, monkeypatch, capsys):
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr("sys.stdout", full)
+        assert main(["translate", str(trained), str(texts / "en")]) == 2
+    assert "No space left on device: 'standard output'" in capsys.readouterr().err
+
+
+def test_sigterm_leaves_no_half_export(trained, tmp_path, monkeypatch, capsys):
+    def end(*_, **__):
+        assert list((tmp_path / "en_de").glob(".1.*.unfinished"))
+        signal.raise_signal(signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr("tensorflow.saved_model.save", end)
+    assert main(["export", str(trained), str(tmp_path / "en_de"), "--search", "greedy"]) == 143
+    assert capsys.readouterr().err.endswith("keras-luong: stopped by SIGTERM\n")
+    assert list(tmp_path.iterdir()) == []
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_two_cannot_train_or_export_in_one_place(trained, texts, tmp_path, monkeypatch, capsys):
+    """The second hears of the first before a file is read."""
+    out, models = tmp_path / "en_de", tmp_path / "models"
+    words = [*map(str, ("train", texts / "en", texts / "de", "--out", out)), *TRAINS]
+    export = ["export", str(trained), str(models), "--search", "greedy"]
+    monkeypatch.setattr("keras_luong_cli.commands.read_pairs", None)
+    for lock, path, command in (
+        (locked_folder, tmp_path / "en_de.work", words),
+        (locked_name, out, [*words, "--work", str(tmp_path / "other")]),
+        (locked_name, models / "1", export),
+    ):
+        with other(lock, path) as process:
+            assert process.stdout.readline() == "in\n"
+            assert main(command) == 2
+            said = f"error: '{path}' is being written by process {process.pid} on "
+            assert said in capsys.readouterr().err
+            process.communicate("")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_from_scores_to_a_served_model(trained, texts, tmp_path, capsys):
     pytest.importorskip("sacrebleu")
     scores, models = tmp_path / "scores.json", tmp_path / "en_de"
@@ -203,7 +246,7 @@ def test_from_scores_to_a_served_model(trained, texts, tmp_path, capsys):
     assert "TF Serving 2.20 can serve it." in said
     assert re.search(r"  MatMul +2.18 2.19 2.20\n", said)
     assert main(["serve-config", str(models / "1"), "--out", str(tmp_path / "config")]) == 0
-    assert "width of source_ids" in (tmp_path / "config" / "batching.config").read_text()
+    assert 'width of "source_ids"' in (tmp_path / "config" / "batching.config").read_text()
     assert main([*export[:2], str(models / "1")]) == 2
     assert "exists and is not overwritten" in capsys.readouterr().err
 

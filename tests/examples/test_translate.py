@@ -18,6 +18,8 @@ import pytest
 import tensorflow as tf
 
 from keras_luong.serving import next_version
+from keras_luong.training import locked_folder, locked_name
+from tests.test_locks import other
 
 pytest.importorskip("sacrebleu")
 
@@ -258,6 +260,20 @@ def test_a_folder_of_a_training_with_other_options_is_refused(module, tmp_path):
     with pytest.raises(ValueError, match=message):
         module.check_same_training(options)
     assert (options.work / "options.json").read_text() == kept
+
+
+@pytest.mark.parametrize(
+    ("lock", "path"), [(locked_folder, Path("work/written_iso/1")), (locked_name, Path(OUT))]
+)
+def test_two_cannot_train_in_one_folder_or_for_one_export(main, tmp_path, lock, path):
+    for name in ("source", "target"):
+        Path(name).write_text("a b\n")
+    with other(lock, path) as process:
+        assert process.stdout.readline() == "in\n"
+        with pytest.raises(SystemExit, match=f"{path}' is being written by process {process.pid}"):
+            main("--train", "source", "target", "--out", OUT)
+        process.communicate("")
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["source", "target"]
 
 
 def test_consistency_is_the_models(module, monkeypatch):

@@ -424,3 +424,17 @@ def test_the_next_version(tmp_path, present, expected):
     assert next_version(tmp_path) == tmp_path / expected
     assert next_version(str(tmp_path)) == tmp_path / expected
     assert not (tmp_path / expected).exists()
+
+
+@pytest.mark.parametrize("size", [0, 10_000])
+def test_a_full_disk_leaves_nothing(tmp_path, small_disk, size):
+    """TensorFlow's own error of it is one of Python's, whatever part found no room."""
+    model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(64)])
+    kernel = model.weights[0].value
+    signature = Signature(
+        lambda x: {"y": tf.matmul(x, kernel)}, {"x": tf.TensorSpec((None, 64), tf.float32)}
+    )
+    path = tmp_path / "models" / "1"
+    with small_disk(size), pytest.raises(OSError, match=str(path)):
+        export_saved_model(path, model, {"serving_default": signature})
+    assert not list(tmp_path.rglob("*1*"))

@@ -139,6 +139,20 @@ def test_empty_and_too_long_pairs_are_dropped_and_counted(letters):
     assert encoded.dropped == {"empty": 4, "too_long": 2}
 
 
+def test_a_text_that_is_far_too_long_is_not_tokenized(letters, monkeypatch):
+    """Nor is one of spaces, of 256 bytes for each token that is allowed and one."""
+    tokenize, seen = SubwordTokenizer.tokenize, []
+    monkeypatch.setattr(
+        SubwordTokenizer,
+        "tokenize",
+        lambda self, texts: seen.extend(texts.numpy()) or tokenize(self, texts),
+    )
+    given = [("a", "b"), (" " * 511 + "a", "b"), (" " * 512 + "a", "b"), ("a", "b" * 10_000)]
+    encoded = encode_pairs(given, letters, letters, max_length=2)
+    assert (len(encoded), encoded.dropped) == (2, {"empty": 0, "too_long": 2})
+    assert max(map(len, seen)) == 512
+
+
 def test_many_pairs_go_through_in_chunks(letters, monkeypatch):
     rng = np.random.default_rng(1)
     texts = ["".join(rng.choice(list("abcdef "), 6)) for _ in range(50)]

@@ -617,3 +617,20 @@ def test_characters_cannot_be_sampled():
 def test_in_a_data_pipeline(german):
     dataset = tf.data.Dataset.from_tensor_slices(GERMAN).batch(2).map(german.tokenize)
     assert [row for ids in dataset for row in ids.to_list()] == german.tokenize(GERMAN).to_list()
+
+
+def test_a_long_text_is_trained_on_in_parts():
+    """Of 280,000 bytes sentencepiece takes more than a minute, if they are one."""
+    tokenizer = SubwordTokenizer.train(["one two three " * 20_000], 14)
+    assert tokenizer.detokenize(tokenizer.tokenize(["two one"])).numpy() == [b"two one"]
+
+
+@pytest.mark.parametrize("text", ["ein Hund läuft " * 900, "ä" * 9000, "a" * 4096])
+def test_the_parts_of_a_text(text):
+    parts = list(subword_tokenizer._parts(text.encode()))
+    assert b"".join(parts) == text.encode()
+    assert all(len(part) <= 4096 and part.decode() for part in parts)
+    assert len(parts) <= 2 + len(text.encode()) // 4096
+    assert [part[0] for part in parts[1:]] == list(b" " if b" " in parts[0] else parts[0][:1]) * (
+        len(parts) - 1
+    )

@@ -14,7 +14,9 @@ from keras import ops
 
 pytest.importorskip("tensorflow")
 
+from keras_luong.locks import locked_folder
 from keras_luong.training import Position, TrainingCheckpoint
+from tests.test_locks import other, said_by_another
 from tests.training.resumable import EPOCHS, STEPS, At, batches, build, interrupt, state, train
 
 
@@ -130,7 +132,7 @@ def test_a_process_that_died_while_writing_is_resumed_in_another(tmp_path, undis
         [sys.executable, script, tmp_path], env=environment, capture_output=True, text=True
     )
     assert (run.returncode, "interrupted" in run.stdout) == (9, True), run.stderr
-    assert len(list(tmp_path.iterdir())) == 2  # the whole one and the half one
+    assert len(list(tmp_path.glob("*checkpoint*"))) == 2  # the whole one and the half one
     model = build(seed=3)
     assert train(model, tmp_path).global_step == 7
     assert_same(model, undisturbed[0])
@@ -212,6 +214,15 @@ def test_nothing_there_is_the_start(tmp_path):
         np.testing.assert_array_equal(here, there)
 
 
+def test_sigterm_saves_and_ends_the_program(tmp_path):
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as end:
+        train(quick(), tmp_path, before=[At(7, lambda: signal.raise_signal(signal.SIGTERM))])
+    assert end.value.code == 128 + signal.SIGTERM
+    assert position_in(tmp_path).global_step == 7
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
 def test_a_second_ctrl_c_raises_at_once(tmp_path, ctrl_c):
     seen = []
 
@@ -225,7 +236,7 @@ def test_a_second_ctrl_c_raises_at_once(tmp_path, ctrl_c):
     with pytest.raises(KeyboardInterrupt):
         train(quick(), tmp_path, before=[Impatient()])
     assert seen == ["first"]
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.glob("*checkpoint*")) == []
     assert signal.getsignal(signal.SIGINT) is ctrl_c
 
 
@@ -252,6 +263,21 @@ def test_ctrl_c_works_as_ever_after_a_fit_that_failed(tmp_path, ctrl_c):
     with pytest.raises(KeyboardInterrupt):
         interrupt()
     assert signal.getsignal(signal.SIGINT) is ctrl_c
+
+
+def test_another_process_cannot_train_in_the_folder(tmp_path):
+    """Its `fit` says who does before the first batch; the folder is free however a `fit` ends."""
+    said = []
+    listen = At(5, lambda: said.append(said_by_another(locked_folder, tmp_path)))
+    with pytest.raises(KeyboardInterrupt):
+        train(quick(), tmp_path, before=[listen, At(7, interrupt)])
+    assert f"process {os.getpid()} on" in said[0]
+    with other(locked_folder, tmp_path) as process:
+        assert process.stdout.readline() == "in\n"
+        with pytest.raises(BlockingIOError, match=f"process {process.pid} on"):
+            train(quick(), tmp_path, epochs=EPOCHS + 1)
+        process.communicate("")
+    assert said_by_another(locked_folder, tmp_path) == "in\n"
 
 
 def test_in_a_thread_it_saves_and_leaves_ctrl_c_alone(tmp_path, ctrl_c):
