@@ -213,7 +213,9 @@ def expected_outputs(reference, inputs, masks, initial_state=None):
     )
     fed_back = [decoded.last_vector] if reference.input_feeding else []
     attended = [decoded.attention_state] if reference.attention.has_state else []
-    return [decoded.vectors, decoded.scores, *decoded.states, *fed_back, *attended]
+    steps = np.full(len(decoded.vectors), decoded.vectors.shape[1], "int32")  # masked ones too
+    position = [steps] if reference.attention.needs_position else []
+    return [decoded.vectors, decoded.scores, *decoded.states, *fed_back, *attended, *position]
 
 
 # ---------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from keras_luong.layers import BahdanauAttention
             {"units": 4, "probability_fn": "max"},
             ["probability_fn", "softmax", "sparsemax", "'max'"],
         ),
-        ({"units": 4, "dropout": 1.5}, ["dropout", "[0, 1)", "1.5"]),
+        ({"units": 4, "dropout": 1.5}, ["dropout", "from 0 to below 1", "1.5"]),
     ],
     ids=str,
 )

@@ -138,8 +138,8 @@ def test_a_training_step_the_other_way():
         ({"probability_fn": "max"}, ["probability_fn", "softmax", "hardmax", "sparsemax", "'max'"]),
         ({"use_coverage": True}, ["use_coverage", "concat", "'general'"]),
         ({"score_activation": "tanh"}, ["score_activation", "tutorial", "'general'"]),
-        ({"dropout": 1.0}, ["dropout", "[0, 1)", "1.0"]),
-        ({"dropout": -0.1}, ["dropout", "[0, 1)", "-0.1"]),
+        ({"dropout": 1.0}, ["dropout", "from 0 to below 1", "1.0"]),
+        ({"dropout": -0.1}, ["dropout", "from 0 to below 1", "-0.1"]),
     ],
     ids=str,
 )

@@ -29,7 +29,7 @@ from tests.layers.layer_checks import to_numpy
         (MultiSourceAttention([LuongAttention()]), {}, ["LuongAttention", "MultiSourceAttention"]),
         (LuongAttention(), {"probability_fn": "sparsemax"}, ["probability_fn"]),
         (LuongAttention(), {"use_coverage": True}, ["use_coverage"]),
-        (LuongAttention(), {"dropout": 1.0}, ["`dropout`", "[0, 1)", "1.0"]),
+        (LuongAttention(), {"dropout": 1.0}, ["`dropout`", "from 0 to below 1", "1.0"]),
         (LuongAttention(), {"mode": "soft"}, ["mode", "parallel", "recursive", "hard", "'soft'"]),
         (LuongAttention(), {"sigmoid_noise": -1.0}, ["sigmoid_noise", "at least 0", "-1.0"]),
     ],

@@ -211,7 +211,8 @@ def check_invariance(case):
     # Scores over several sources stand side by side: padding the first moves the second.
     several = any(isinstance(case.arrays.get(name), list) for name in ("value", "memory"))
     for one, other in list(zip(padded, expected, strict=True))[: 1 if several else None]:
-        np.testing.assert_allclose(start_of(one, other.shape), other, rtol=0, atol=1e-5)
+        steps = 2 * (other.dtype.kind == "i")  # a position counts masked steps
+        np.testing.assert_allclose(start_of(one, other.shape), other + steps, rtol=0, atol=1e-5)
 
 
 @in_float32
