@@ -121,8 +121,9 @@ def check_precision(make, arrays, policy, **arguments):
     outputs = keras.tree.flatten(layer(**arrays, **arguments))
     assert all(dtype_of(variable) == "float32" for variable in layer.trainable_variables)
     compute = keras.dtype_policies.get(policy).compute_dtype
-    # The state of an attention adds up over the steps, in float32 at least.
-    assert {dtype_of(output) for output in outputs} <= {compute, "float32"}
+    # The state of an attention adds up over the steps, in float32 at least; a position comes last.
+    assert {dtype_of(output) for output in outputs[:-1]} <= {compute, "float32"}
+    assert dtype_of(outputs[-1]) in {compute, "float32", "int32"}
     assert dtype_of(outputs[0]) == compute
     for output in to_numpy(outputs):
         assert np.isfinite(output).all() and output.any()
