@@ -160,10 +160,10 @@ def evaluate(options: argparse.Namespace) -> int:
         translations = translator.translate(
             sources, _search(options), batch_size=options.batch_size
         )
-    found = score_texts(translations, references, _MEASURES, tokenize=options.tokenize)
+    found = score_texts(translations, references, list(_MEASURES), tokenize=options.tokenize)
     scores = {_MEASURES[name]: score for name, score in found.items()}
     text = json.dumps({name: round(score, 4) for name, score in scores.items()}, indent=2)
-    for name, signature in score_signatures(_MEASURES, tokenize=options.tokenize).items():
+    for name, signature in score_signatures(list(_MEASURES), tokenize=options.tokenize).items():
         print(f"{_MEASURES[name]}: {signature}", file=sys.stderr)
     print(text)
     if options.out:

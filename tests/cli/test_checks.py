@@ -10,7 +10,7 @@ import pytest
 from keras_luong.paths import path_of
 from keras_luong.serving.servable_ops import releases
 from keras_luong_cli import main
-from keras_luong_cli.checks import check, translator
+from keras_luong_cli.checks import check, translator, work_folder
 from keras_luong_cli.parser import parser
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -144,6 +144,12 @@ def test_a_home_folder_is_expanded(monkeypatch):
         "~no_such_user/b",
         "/home/someone/c",
     ]
+
+
+@pytest.mark.parametrize("out", ["en_de", "models/en_de", "ram://checks/en_de"])
+def test_the_work_folder_stands_beside_the_translator(out):
+    options = parser().parse_args(["train", "a", "b", "--out", out])
+    assert str(work_folder(options)) == f"{out}.work"
 
 
 def test_scores_from_standard_input(monkeypatch, folder):
