@@ -38,7 +38,8 @@ Attention sequence-to-sequence models, from two text files to a served model:
   keras-luong check saved_models/en_de/1
   keras-luong serve-config saved_models/en_de/1 --out serving
 
-keras-luong COMMAND --help says more of each.
+keras-luong COMMAND --help says more of each. A path may have a scheme that TensorFlow has a file
+system for, such as gs://bucket/en_de, but for serve-config.
 """
 _EXIT = """\
 exit status: 0 all is well, 1 a check failed, 2 the command cannot be done as it was given,

@@ -30,8 +30,11 @@ class LayerNormLSTMCell(keras.layers.LSTMCell):
         units: Depth of output and states.
         epsilon: What is added to a variance.
         use_bias: Whether there are `b` and `b_c`.
-        **kwargs: Those of `keras.layers.LSTMCell`, `dropout` and `recurrent_dropout` among them,
-            which drop from what is multiplied, `x_t` and `h_(t-1)`.
+        unit_forget_bias: Whether the forget gate's part of `b` starts at 1.
+        dropout: Fraction dropped from what is multiplied of `x_t`.
+        recurrent_dropout: Fraction dropped from what is multiplied of `h_(t-1)`.
+        seed: Seed of the dropout.
+        **kwargs: Those of `keras.layers.LSTMCell`.
 
     Call arguments:
         inputs: `(batch, depth)`.
