@@ -17,7 +17,7 @@ from pathlib import Path
 from written_dates import FORMATS, HELD_OUT_DATES, DatePair, held_out_pairs, training_pairs
 
 from keras_luong_cli import checks, without_import_notes
-from keras_luong_cli.option_types import path, positive, seed
+from keras_luong_cli.option_types import local_path, positive, seed
 
 HERE = Path(__file__).resolve().parent
 SAMPLES = [
@@ -38,8 +38,12 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--units", type=positive, default=128, help="(%(default)s)")
     parser.add_argument("--held-out", type=positive, default=4_000, help="(%(default)s)")
     parser.add_argument("--seed", type=seed, default=1, help="(%(default)s)")
-    parser.add_argument("--out", type=path, help="default: the next version in saved_models/dates")
-    parser.add_argument("--logs", type=path, default=Path("logs/dates"), help="for TensorBoard")
+    parser.add_argument(
+        "--out", type=local_path, help="default: the next version in saved_models/dates"
+    )
+    parser.add_argument(
+        "--logs", type=local_path, default=Path("logs/dates"), help="for TensorBoard"
+    )
     options = parser.parse_args()
     if options.held_out > HELD_OUT_DATES:
         parser.error(f"argument --held-out: must be at most {HELD_OUT_DATES}")

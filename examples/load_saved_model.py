@@ -53,7 +53,8 @@ def main(path: str) -> None:
     texts = [line.rstrip(b"\r\n") for line in sys.stdin.buffer]
     outputs = translate(text=tf.constant(texts, tf.string))
     for text, translation in zip(texts, outputs["translation"].numpy(), strict=True):
-        print(f"{text.decode('utf-8', 'replace')}  ->  {translation.decode()}")
+        said = " ".join(translation.decode().splitlines())  # one line for each
+        print(f"{text.decode('utf-8', 'replace')}  ->  {said}")
     loaded = [name for name in sys.modules if name.split(".")[0] == "keras_luong"]
     print(f"(modules of keras_luong in this process: {len(loaded)})")
 

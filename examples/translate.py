@@ -25,6 +25,7 @@ from typing import Any
 
 from keras_luong_cli import checks, without_import_notes
 from keras_luong_cli.option_types import (
+    AnyPath,
     above_zero,
     count,
     fraction,
@@ -120,7 +121,8 @@ def arguments() -> argparse.Namespace:
     )
     options = parser.parse_args()
     if options.work is None:
-        options.work = Path("work", *(options.out.parts[-2:] if options.out else ("translate",)))
+        names = (options.out.parent.name, options.out.name) if options.out else ("translate",)
+        options.work = Path("work", *names)
     return options
 
 
@@ -177,6 +179,7 @@ with without_import_notes():
         luong_seq2seq,
         read_pairs,
     )
+    from keras_luong.folders import whole_file
     from keras_luong.training import locked_folder, locked_name, score_signatures, score_texts
 
 
@@ -198,9 +201,8 @@ def tokenizer_for(options: argparse.Namespace, pairs: Pairs) -> SubwordTokenizer
 def keep(options: argparse.Namespace, tokenizer: SubwordTokenizer) -> None:
     """Keeps the options and the tokenizer, of whose ids the checkpoints are."""
     if not (options.work / TOKENIZER).exists():
-        options.work.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(of_training(options), indent=2)
-        (options.work / "options.json").write_text(text, encoding="utf-8")
+        with whole_file(options.work / "options.json") as file:
+            file.write_text(json.dumps(of_training(options), indent=2), encoding="utf-8")
         tokenizer.save(options.work / TOKENIZER)
 
 
@@ -223,7 +225,7 @@ def new_model(options: argparse.Namespace, vocabulary_size: int) -> keras.Model:
 def fit(
     translator: Translator,
     options: argparse.Namespace,
-    work: Path,
+    work: AnyPath,
     epochs: int,
     train: Pairs,
     valid: Pairs | None = None,
@@ -277,14 +279,13 @@ def with_own_translations(
 
 
 def kept_translations(
-    translator: Translator, path: Path, texts: list[str], search: BeamSearch
+    translator: Translator, path: AnyPath, texts: list[str], search: BeamSearch
 ) -> list[str]:
     """The translations of texts, made once and kept in a file."""
     if not path.exists():
         translations = translator.translate(texts, search)
-        unfinished = path.with_suffix(".unfinished")
-        unfinished.write_text(json.dumps(translations), encoding="utf-8")
-        unfinished.rename(path)
+        with whole_file(path) as file:
+            file.write_text(json.dumps(translations), encoding="utf-8")
     kept: list[str] = json.loads(path.read_text(encoding="utf-8"))
     if len(kept) != len(texts):
         raise SystemExit(

@@ -47,6 +47,13 @@ def number_of(name: str, value: Any) -> float:
     return float(value)
 
 
+def finite_of(name: str, value: Any) -> float:
+    """Checks a number of either sign that is finite in float32, and returns it as a `float`."""
+    if not _is_number(value) or not abs(value) <= _LARGEST:
+        raise ValueError(f"`{name}` must be a finite number. Received: {value!r}")
+    return float(value)
+
+
 def at_least(name: str, value: Any, least: float) -> float:
     """Checks a number from `least` on that is finite in float32, and returns it as a `float`."""
     if not _is_number(value) or not least <= value <= _LARGEST:
@@ -64,7 +71,7 @@ def above_0(name: str, value: Any) -> float:
 
 
 def fraction_of(name: str, value: Any) -> float:
-    """Checks a fraction that is dropped, from 0 to below 1, and returns it as a `float`."""
+    """Checks a fraction, such as that of a dropout, and returns it as a `float`."""
     if not _is_number(value) or not 0 <= value < 1:
         raise ValueError(f"`{name}` must be a number from 0 to below 1. Received: {value!r}")
     return float(value)

@@ -89,7 +89,7 @@ def whole_file(path: PathLike) -> Iterator[Path]:
     """A file to write, which then takes the place of `path`, or never.
 
     Args:
-        path: What the file is to be called. Its folder must be there.
+        path: What the file is to be called. Its parents are made.
     """
     target = path_of(path)
     if isinstance(target, RemotePath):
@@ -99,6 +99,7 @@ def whole_file(path: PathLike) -> Iterator[Path]:
             unfinished.upload(Path(stand_in) / target.name)
             unfinished.replace(target)
         return
+    target.parent.mkdir(parents=True, exist_ok=True)
     sweep_unfinished(target.parent)
     partial = target.with_name(_unfinished_name(target))
     try:

@@ -6,13 +6,14 @@ TensorFlow's file systems do the work where there is a scheme, and TensorFlow is
 import contextlib
 import dataclasses
 import fnmatch
+import io
 import os
 import re
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 PathLike = str | os.PathLike[str]
 
@@ -151,12 +152,12 @@ class RemotePath:
         with _file_system() as files:
             files.rmtree(self.url)
 
-    def open(self, mode: str = "r") -> IO[Any]:
+    def open(self, mode: Literal["rb"] = "rb") -> io.BufferedReader:
         with _file_system() as files:
-            return files.GFile(self.url, mode)
+            return io.BufferedReader(_RawFile(files.GFile(self.url, mode)))
 
     def read_bytes(self) -> bytes:
-        with _file_system(), self.open("rb") as file:
+        with self.open() as file:
             return file.read()
 
     def read_text(self, encoding: str = "utf-8") -> str:
@@ -181,6 +182,26 @@ class RemotePath:
         with _file_system() as files:
             files.makedirs(self.parent.url)
             files.copy(str(source), self.url)
+
+
+class _RawFile(io.RawIOBase):
+    """A file of `tf.io.gfile`, whose own `readline` cannot stop before a line ends."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        with _file_system():
+            read = self._file.read(len(buffer))
+        buffer[: len(read)] = read
+        return len(read)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
 
 
 @contextlib.contextmanager

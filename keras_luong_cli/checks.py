@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from keras_luong_cli.option_types import AnyPath
+
 _PARTS = ("model.keras", "source.tokenizer", "target.tokenizer", "translator.json")
 _VERSIONS = "an integer from 1 without leading zeros, of 18 digits at most"
 _JOINT, _SEPARATE = ("joint",), ("source", "target")
@@ -36,9 +38,10 @@ def _train(options: argparse.Namespace) -> None:
     _same_vocabulary(work, options.separate, options.vocabulary)
 
 
-def work_folder(options: argparse.Namespace) -> Path:
+def work_folder(options: argparse.Namespace) -> AnyPath:
     """Where a training keeps its state."""
-    return options.work or options.out.with_name(f"{options.out.name}.work")
+    beside: AnyPath = options.out.parent / f"{options.out.name}.work"
+    return options.work or beside
 
 
 def tokenizer_names(separate: bool) -> tuple[str, ...]:
@@ -46,7 +49,7 @@ def tokenizer_names(separate: bool) -> tuple[str, ...]:
     return tuple(f"{name}.tokenizer" for name in (_SEPARATE if separate else _JOINT))
 
 
-def _same_vocabulary(work: Path, separate: bool, size: int | None) -> None:
+def _same_vocabulary(work: AnyPath, separate: bool, size: int | None) -> None:
     """The folder of an earlier start has tokenizers, whose ids its checkpoints are of."""
     if any((work / name).exists() for name in tokenizer_names(not separate)):
         raise ValueError(
@@ -61,11 +64,11 @@ def _same_vocabulary(work: Path, separate: bool, size: int | None) -> None:
             )
 
 
-def _vocabulary_size(path: Path) -> int:
+def _vocabulary_size(path: AnyPath) -> int:
     import sentencepiece
 
     try:
-        return sentencepiece.SentencePieceProcessor(model_file=str(path)).vocab_size()
+        return sentencepiece.SentencePieceProcessor(model_proto=path.read_bytes()).vocab_size()
     except RuntimeError as error:
         raise ValueError(f"{str(path)!r} is no tokenizer: remove its folder. {error}") from error
 
@@ -159,7 +162,7 @@ def beam_width(options: argparse.Namespace) -> int:
     return options.beam_width or 5
 
 
-def text_files(*paths: Path) -> None:
+def text_files(*paths: AnyPath) -> None:
     """Checks that text files can be read; `-` is standard input, once."""
     if sum(str(path) == "-" for path in paths) > 1:
         raise ValueError("Only one of the files can be standard input.")
@@ -172,27 +175,35 @@ def text_files(*paths: Path) -> None:
             raise FileNotFoundError(f"There is no file {str(path)!r}.")
         if path.is_dir():
             raise IsADirectoryError(f"{str(path)!r} must be a text file. It is a folder.")
-        if not os.access(path, os.R_OK):
+        if not _may(path, os.R_OK):
             raise PermissionError(f"{str(path)!r} may not be read.")
 
 
-def new(path: Path) -> None:
+def new(path: AnyPath) -> None:
     """Checks that a path is free and can be written to."""
     if path.exists():
         raise FileExistsError(f"{str(path)!r} exists and is not overwritten.")
     folder_to_write(path.parent)
 
 
-def folder_to_write(path: Path) -> None:
+def folder_to_write(path: AnyPath) -> None:
     """Checks that a folder is one that can be written into, or can be made."""
-    there = next(one for one in (path, *path.absolute().parents) if one.exists())
+    # Where there is a scheme, folders may come into being with the files in them.
+    parents = path.absolute().parents if isinstance(path, Path) else ()
+    there = next((one for one in (path, *parents) if one.exists()), None)
+    if there is None:
+        return
     if not there.is_dir():
         raise NotADirectoryError(f"{str(there)!r} must be a folder. It is a file.")
-    if not os.access(there, os.W_OK):
+    if not _may(there, os.W_OK):
         raise PermissionError(f"{str(there)!r} may not be written to.")
 
 
-def version_or_folder(path: Path) -> None:
+def _may(path: AnyPath, mode: int) -> bool:
+    return not isinstance(path, Path) or os.access(path, mode)
+
+
+def version_or_folder(path: AnyPath) -> None:
     """Checks where an export is to be: a new version, or the folder of a model's versions."""
     if path.name.isdecimal():
         version(path)
@@ -200,7 +211,7 @@ def version_or_folder(path: Path) -> None:
         folder_to_write(path)
 
 
-def version(path: Path) -> None:
+def version(path: AnyPath) -> None:
     """Checks that a path is a new version, as TF Serving counts them."""
     if not is_version(path.name):
         raise ValueError(
@@ -215,14 +226,14 @@ def is_version(name: str) -> bool:
     return re.fullmatch("[1-9][0-9]{0,17}", name) is not None
 
 
-def translator(path: Path) -> None:
+def translator(path: AnyPath) -> None:
     """Checks that a folder is one that `Translator.save` wrote."""
     missing = [name for name in _PARTS if not (path / name).is_file()]
     if missing:
         raise FileNotFoundError(f"{str(path)!r} is no saved translator: {missing} not found.")
 
 
-def saved_model(path: Path) -> None:
+def saved_model(path: AnyPath) -> None:
     """Checks that a folder is a SavedModel."""
     if not (path / "saved_model.pb").is_file():
         raise FileNotFoundError(f"{str(path)!r} is no SavedModel: it has no saved_model.pb.")

@@ -8,7 +8,6 @@ import queue
 import sys
 import threading
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -32,7 +31,9 @@ from keras_luong.training import (
 )
 from keras_luong_cli.checks import beam_width, tokenizer_names, work_folder
 from keras_luong_cli.ending import naming_standard_output
+from keras_luong_cli.lines import one_line
 from keras_luong_cli.new_files import write_new
+from keras_luong_cli.option_types import AnyPath
 
 # Subwords of a text that has so many, unless the user says how many there are to be.
 _VOCABULARY = 8000
@@ -53,7 +54,7 @@ def train(options: argparse.Namespace) -> int:
     return 0
 
 
-def _train(options: argparse.Namespace, work: Path) -> None:
+def _train(options: argparse.Namespace, work: AnyPath) -> None:
     pairs = read_pairs(options.source, options.target)
     valid = read_pairs(*options.valid) if options.valid else None
     keras.utils.set_random_seed(options.seed)
@@ -86,7 +87,7 @@ def _train(options: argparse.Namespace, work: Path) -> None:
     translator.save(options.out)
 
 
-def _tokenizer(path: Path, texts: list[str], size: int | None) -> SubwordTokenizer:
+def _tokenizer(path: AnyPath, texts: list[str], size: int | None) -> SubwordTokenizer:
     """That of an earlier start, whose checkpoints are of its ids; else a new one."""
     if path.exists():
         return SubwordTokenizer.load(path)
@@ -100,7 +101,6 @@ def _tokenizer(path: Path, texts: list[str], size: int | None) -> SubwordTokeniz
             f"not {_VOCABULARY}: the texts hold no more.",
             file=sys.stderr,
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
     tokenizer.save(path)
     return tokenizer
 
@@ -121,8 +121,7 @@ def translate(options: argparse.Namespace) -> int:
 
 def _line(translation: Any, scores: bool) -> bytes:
     score = f"{translation.score:.4f}\t" if scores else ""
-    # A translation with a line break in it would put all that follow out of step.
-    return (score + " ".join(translation.text.splitlines()) + "\n").encode()
+    return f"{score}{one_line(translation.text)}\n".encode()
 
 
 def _ready(texts: Iterable[str], most: int) -> Iterator[list[str]]:
@@ -161,10 +160,10 @@ def evaluate(options: argparse.Namespace) -> int:
         translations = translator.translate(
             sources, _search(options), batch_size=options.batch_size
         )
-    found = score_texts(translations, references, _MEASURES, tokenize=options.tokenize)
+    found = score_texts(translations, references, list(_MEASURES), tokenize=options.tokenize)
     scores = {_MEASURES[name]: score for name, score in found.items()}
     text = json.dumps({name: round(score, 4) for name, score in scores.items()}, indent=2)
-    for name, signature in score_signatures(_MEASURES, tokenize=options.tokenize).items():
+    for name, signature in score_signatures(list(_MEASURES), tokenize=options.tokenize).items():
         print(f"{_MEASURES[name]}: {signature}", file=sys.stderr)
     print(text)
     if options.out:

@@ -28,22 +28,21 @@ def _end(number: int, frame: FrameType | None) -> None:
     raise SystemExit(TERMINATED)
 
 
-def check_streams() -> None:
+def open_streams() -> bool:
     """Has what a process was started without lead nowhere, lest a file take its number.
 
     What TensorFlow then says on standard error would stand in the file. And what Python prints to
     a standard error that is closed goes to standard output.
 
-    Raises:
-        OSError: If standard output is closed.
+    Returns:
+        Whether standard output was open.
     """
     closed = [number for number in range(3) if not _is_open(number)]
     for _ in closed:
         os.open(os.devnull, os.O_RDWR)  # the lowest free number is given out
     if 2 in closed:
         sys.stderr = os.fdopen(2, "w", closefd=False)
-    if 1 in closed:
-        raise OSError("Standard output is closed.")
+    return 1 not in closed
 
 
 def _is_open(number: int) -> bool:

@@ -4,8 +4,10 @@ import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 
+from keras_luong_cli.option_types import AnyPath
 
-def write_new(texts: Mapping[Path, str]) -> None:
+
+def write_new(texts: Mapping[AnyPath, str]) -> None:
     """Writes texts into new files; after a failure none of them is there.
 
     Raises:
@@ -15,16 +17,27 @@ def write_new(texts: Mapping[Path, str]) -> None:
     for path in texts:
         if path.exists():
             raise FileExistsError(f"{str(path)!r} exists and is not overwritten.")
-        path.parent.mkdir(parents=True, exist_ok=True)
-    begun: list[Path] = []
+    begun: list[AnyPath] = []
     try:
         for path, text in texts.items():
-            with path.open("x", encoding="utf-8") as file:
-                begun.append(path)
-                file.write(text)
+            _write(path, text, begun)
     except OSError as error:
         for one in begun:
             with contextlib.suppress(OSError):
                 one.unlink()
         # What a `write` raises does not name the file.
         raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def _write(path: AnyPath, text: str, begun: list[AnyPath]) -> None:
+    if not isinstance(path, Path):
+        from keras_luong.folders import whole_file  # imported with the path's file system
+
+        with whole_file(path) as file:
+            file.write_text(text, encoding="utf-8")
+        begun.append(path)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("x", encoding="utf-8") as file:
+        begun.append(path)
+        file.write(text)

@@ -4,12 +4,19 @@ import argparse
 import ipaddress
 import json
 import math
+import os
 import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
+from keras_luong_cli.import_notes import without_import_notes
+
+if TYPE_CHECKING:
+    from keras_luong.paths import RemotePath
+
+AnyPath: TypeAlias = "Path | RemotePath"
 Number = TypeVar("Number", int, float)
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
@@ -59,11 +66,23 @@ def address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
         ) from None
 
 
-def path(text: str) -> Path:
+def path(text: str) -> AnyPath:
+    """A path as the library takes it; what has a scheme costs the import of TensorFlow."""
+    if ":/" not in text:
+        return local_path(text)
+    try:
+        with without_import_notes():
+            from keras_luong.paths import path_of
+        return path_of(text)
+    except (OSError, ValueError, ImportError) as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def local_path(text: str) -> Path:
     """A path of this machine. `~` is expanded, for a shell leaves it in `--out=~/en_de`."""
     if not text or _SCHEME.match(text):
         raise argparse.ArgumentTypeError(f"must be a path of this machine, not {text!r}")
-    return Path(text).expanduser()
+    return Path(os.path.expanduser(text))
 
 
 def scores(text: str) -> dict[str, object]:

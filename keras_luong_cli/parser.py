@@ -10,16 +10,17 @@ from collections.abc import Sequence
 from keras_luong_cli.checks import check
 from keras_luong_cli.ending import (
     TERMINATED,
-    check_streams,
     drop_unwritten,
     ending_at_sigterm,
     naming_standard_output,
+    open_streams,
     say,
 )
 from keras_luong_cli.import_notes import without_import_notes
 from keras_luong_cli.option_types import (
     address,
     fraction,
+    local_path,
     not_negative,
     path,
     positive,
@@ -37,7 +38,8 @@ Attention sequence-to-sequence models, from two text files to a served model:
   keras-luong check saved_models/en_de/1
   keras-luong serve-config saved_models/en_de/1 --out serving
 
-keras-luong COMMAND --help says more of each.
+keras-luong COMMAND --help says more of each. A path may have a scheme that TensorFlow has a file
+system for, such as gs://bucket/en_de, but for serve-config.
 """
 _EXIT = """\
 exit status: 0 all is well, 1 a check failed, 2 the command cannot be done as it was given,
@@ -115,10 +117,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status.
     """
-    options = parser().parse_args(arguments)
+    has_output = open_streams()
     try:
         with ending_at_sigterm():
-            return _done(options)
+            options = parser().parse_args(arguments)  # which imports TensorFlow for some paths
+            return _status(options, has_output)
     except KeyboardInterrupt:
         say("keras-luong: stopped")
         return 130
@@ -127,17 +130,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         say("keras-luong: stopped by SIGTERM")
         return TERMINATED
+    finally:
+        drop_unwritten()
+
+
+def _status(options: argparse.Namespace, has_output: bool) -> int:
+    try:
+        if not has_output:
+            raise OSError("Standard output is closed.")
+        return _done(options)
     except (OSError, ValueError, ImportError) as error:
         if isinstance(error, BrokenPipeError) and options.command == "translate":
             return 0  # whoever read has enough, as `head` has
         say(f"keras-luong {options.command}: error: {error}")
         return 2
-    finally:
-        drop_unwritten()
 
 
 def _done(options: argparse.Namespace) -> int:
-    check_streams()
     check(options)
     with without_import_notes():
         module = importlib.import_module(f"keras_luong_cli.{options.module}")
@@ -258,8 +267,10 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_serve_config(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("saved_model", type=path, help="a version, such as saved_models/en_de/1")
-    parser.add_argument("--out", type=path, required=True, help="a folder for the two files")
+    parser.add_argument(
+        "saved_model", type=local_path, help="a version, such as saved_models/en_de/1"
+    )
+    parser.add_argument("--out", type=local_path, required=True, help="a folder for the two files")
     parser.add_argument("--name", help="of the model (the name of the folder of its versions)")
     parser.add_argument(
         "--host",

@@ -7,6 +7,7 @@ from keras_luong.checked_numbers import (
     above_0,
     at_least,
     count_of,
+    finite_of,
     fraction_of,
     integer_of,
     number_of,
@@ -47,6 +48,13 @@ def test_what_is_no_number_is_named(value):
 def test_what_has_no_digits_is_no_number(value):
     with pytest.raises(ValueError, match="`rate` must be a number. Received: "):
         number_of("rate", value)
+
+
+@pytest.mark.parametrize("value", [None, "3", True, float("nan"), float("inf"), -1e39])
+def test_what_is_not_finite_is_named(value):
+    assert finite_of("bias", np.float32(-2)) == -2 and type(finite_of("bias", 0)) is float
+    with pytest.raises(ValueError, match="`bias` must be a finite number. Received: "):
+        finite_of("bias", value)
 
 
 @pytest.mark.parametrize("value", [0, 1e-39])

@@ -205,3 +205,9 @@ def test_a_disk_that_fails_is_no_such_file_system(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="input/output"), whole_file(tmp_path / "file") as file:
         file.write_text("content")
     assert names(tmp_path) == []
+
+
+def test_a_file_gets_its_folders(tmp_path):
+    with whole_file(tmp_path / "a" / "b" / "file") as file:
+        file.write_text("content")
+    assert names(tmp_path / "a" / "b") == ["file"]

@@ -5,22 +5,28 @@ import gzip
 import lzma
 import os
 import tracemalloc
+import uuid
 
 import pytest
 
+from keras_luong.paths import path_of
 from keras_luong.text import read_lines
 
 TEXT = "a dog\nÄ \u2028 b\u0085\rc\n\nlast"
 LINES = ["a dog", "Ä \u2028 b\u0085\rc", "", "last"]
 
 
-@pytest.fixture(params=["plain", "x.gz", "x.GZ", "-"])
+@pytest.fixture(params=["plain", "x.gz", "x.GZ", "-", "ram://plain", "ram://x.gz"])
 def written(request, tmp_path, monkeypatch):
     """Puts bytes where they are read from; returns the path."""
 
     def write(data):
-        path = tmp_path / request.param
+        path = tmp_path / request.param.removeprefix("ram://")
         path.write_bytes(gzip.compress(data) if path.suffix else data)
+        if request.param.startswith("ram"):
+            remote = path_of(f"ram://{uuid.uuid4().hex}") / path.name
+            remote.upload(path)
+            return remote
         if request.param != "-":
             return path
         file = path.open("rb")

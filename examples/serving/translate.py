@@ -9,6 +9,7 @@ import argparse
 import sys
 
 from keras_luong_cli import without_import_notes
+from keras_luong_cli.lines import one_line
 from keras_luong_cli.option_types import above_zero
 from keras_luong_client import RestClient, ServingClient, ServingError
 
@@ -31,10 +32,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--timeout", type=above_zero, default=30.0, help="seconds for each request")
     options = parser.parse_args(arguments)
     try:
-        texts = [line.removesuffix("\n") for line in sys.stdin]  # U+2028 ends no line here
+        # Of bytes, which end at \n alone: those of text end at \r too.
+        texts = [line.rstrip(b"\r\n").decode() for line in sys.stdin.buffer]
         with client_of(options.target, options.model, options.label, options.timeout) as client:
             for translation in client.translate(texts):
-                print(translation)
+                print(one_line(translation))
     except (ImportError, ServingError, ValueError) as error:
         raise SystemExit(str(error)) from error
 

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from keras_luong_cli import checks, without_import_notes
+from keras_luong_cli.lines import one_line
 from keras_luong_cli.option_types import positive
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -38,9 +39,10 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("model", help="folder of the SavedModel")
-    parser.add_argument("--input", required=True, help="folder of the texts")
-    parser.add_argument("--output", required=True, help="folder of the translations")
+    parser.add_argument("model", type=os.path.expanduser, help="folder of the SavedModel")
+    folder = {"required": True, "type": os.path.expanduser}
+    parser.add_argument("--input", help="folder of the texts", **folder)
+    parser.add_argument("--output", help="folder of the translations", **folder)
     parser.add_argument("--chunk-lines", type=positive, default=4096, help="lines written at once")
     parser.add_argument("--batch-size", type=positive, default=64, help="lines translated at once")
     options, of_beam = parser.parse_known_args(words)
@@ -233,6 +235,11 @@ def translated(
     return [results[place] for place in range(len(lines))]
 
 
+def as_line(text: bytes) -> bytes:
+    """A translation as a line, whose bytes need not be UTF-8."""
+    return one_line(text.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
+
+
 class WriteChunk(beam.DoFn):
     """Writes what became of a chunk, and tells which; failures go to the side as well."""
 
@@ -258,7 +265,7 @@ class WriteChunk(beam.DoFn):
         if records:
             failures = self.job.part_failures(chunk.path, chunk.index)
             write_whole(failures, ["\n".join(records).encode() + b"\n"])
-        texts = (b"" if isinstance(one, Failure) else one.replace(b"\n", b" ") for one in results)
+        texts = (b"" if isinstance(one, Failure) else as_line(one) for one in results)
         part = self.job.part(chunk.path, chunk.index)
         write_whole(part, [b"".join(text + b"\n" for text in texts)])
         self.lines.inc(len(results))

@@ -6,7 +6,9 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_luong.checked_numbers import at_least
 from keras_luong.functional import coverage_loss, recur, wider, zero_masked
+from keras_luong.layers.arguments import checked_flag
 from keras_luong.layers.attention import AttentionMemory, check_forms
 from keras_luong.layers.attention_decoder_cell import AttentionDecoderCell
 from keras_luong.layers.cells import drawn_dropout, flat_state_size
@@ -91,9 +93,11 @@ class AttentionDecoder(keras.layers.Layer):
 
     Raises:
         ValueError: For tensors of the wrong rank, masks of the wrong shape and an initial state
-            that has neither the wrapped cell's states nor all of the decoder's; for `stateful`,
+            that has neither the wrapped cell's states nor all of the decoder's; for a negative
+            `coverage_loss`; for `stateful`,
             `go_backwards` and `unroll` of `keras.layers.RNN`, which a decoder does not have.
-        TypeError: For `mask=`, and for a list of tensors as the first argument.
+        TypeError: For `mask=`, a list of tensors as the first argument, and options of another
+            type.
 
     Example:
 
@@ -140,11 +144,9 @@ class AttentionDecoder(keras.layers.Layer):
             )
         check_not_regularized("AttentionDecoder", cell)
         self.cell = cell
-        self.return_sequences = return_sequences
-        if not coverage_loss >= 0:
-            raise ValueError(f"coverage_loss must be at least 0. Received: {coverage_loss}")
-        self.return_state = return_state
-        self.coverage_loss = coverage_loss
+        self.return_sequences = checked_flag("return_sequences", return_sequences)
+        self.return_state = checked_flag("return_state", return_state)
+        self.coverage_loss = at_least("coverage_loss", coverage_loss, 0)
         self.supports_masking = True
         freeze_parts(self)
 

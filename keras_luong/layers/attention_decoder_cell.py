@@ -6,6 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_luong.layers.arguments import checked_flag
 from keras_luong.layers.attention import Attended, Attention, AttentionMemory
 from keras_luong.layers.attention_vector import AttentionVector
 from keras_luong.layers.cells import (
@@ -108,7 +109,7 @@ class AttentionDecoderCell(keras.layers.Layer):
             dtype=self.dtype_policy,
             name="attention_vector",
         )
-        self.input_feeding = input_feeding
+        self.input_feeding = checked_flag("input_feeding", input_feeding)
         self._context_depth: int | None = None
         self._cell_takes_training = takes_training(cell)
         freeze_parts(self)

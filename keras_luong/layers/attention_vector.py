@@ -7,6 +7,7 @@ from keras import ops
 
 from keras_luong.checked_numbers import count_of
 from keras_luong.functional import activate, project
+from keras_luong.layers.arguments import checked_flag
 from keras_luong.layers.checks import check_one_of
 
 Tensor = Any
@@ -72,6 +73,8 @@ class AttentionVector(keras.layers.Layer):
         super().__init__(autocast=False, **kwargs)
         self.supports_masking = True
         activation = keras.activations.get(activation)
+        use_bias = checked_flag("use_bias", use_bias)
+        two_layer = checked_flag("two_layer", two_layer)
         _check_options(units, activation, use_bias, two_layer, gate)
         self.units = None if units is None else count_of("units", units)
         self.activation = activation

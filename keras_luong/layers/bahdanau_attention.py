@@ -7,6 +7,7 @@ from keras import ops
 
 from keras_luong import functional
 from keras_luong.checked_numbers import count_of
+from keras_luong.layers.arguments import checked_flag
 from keras_luong.layers.attention import AttentionMemory
 from keras_luong.layers.scored_attention import ScoredAttention
 
@@ -53,6 +54,7 @@ class BahdanauAttention(ScoredAttention):
     Raises:
         ValueError: For `units` below 1, an unknown probability function, tensors of the wrong rank
             and masks of the wrong shape.
+        TypeError: For options of another type.
 
     Example:
 
@@ -91,7 +93,7 @@ class BahdanauAttention(ScoredAttention):
             **kwargs,
         )
         self.units = count_of("units", units)
-        self.normalize = normalize
+        self.normalize = checked_flag("normalize", normalize)
 
     def build_score(self, query_depth: int, key_depth: int) -> None:
         self.query_kernel = self.weight("query_kernel", (query_depth, self.units))

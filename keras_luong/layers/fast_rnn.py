@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from keras_luong.functional import project, recurrent_loop, zero_masked
+from keras_luong.layers.arguments import checked_flag
 from keras_luong.layers.cells import check_cell
 from keras_luong.layers.fast_loop import KINDS, input_bias, is_fast_cell, loop_weights
 from keras_luong.layers.freezing import freeze_parts, parts_as_configured
@@ -40,6 +41,7 @@ class FastRNN(keras.layers.RNN):
 
     Raises:
         ValueError: For a cell that is none, such as a `keras.layers.LSTM`.
+        TypeError: For options of another type.
 
     Example:
 
@@ -64,12 +66,12 @@ class FastRNN(keras.layers.RNN):
             check_cell(one)
         super().__init__(
             cell,
-            return_sequences=return_sequences,
-            return_state=return_state,
-            go_backwards=go_backwards,
-            stateful=stateful,
-            unroll=unroll,
-            zero_output_for_mask=zero_output_for_mask,
+            return_sequences=checked_flag("return_sequences", return_sequences),
+            return_state=checked_flag("return_state", return_state),
+            go_backwards=checked_flag("go_backwards", go_backwards),
+            stateful=checked_flag("stateful", stateful),
+            unroll=checked_flag("unroll", unroll),
+            zero_output_for_mask=checked_flag("zero_output_for_mask", zero_output_for_mask),
             **kwargs,
         )
         freeze_parts(self)

@@ -5,6 +5,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_luong.checked_numbers import at_least
+
 Tensor = Any
 
 
@@ -33,9 +35,7 @@ class InverseSigmoidDecay(keras.optimizers.schedules.LearningRateSchedule):
     """
 
     def __init__(self, k: float) -> None:
-        if not 1 <= k < float("inf"):
-            raise ValueError(f"`k` must be at least 1 and finite. Received: {k}")
-        self.k = k
+        self.k = at_least("k", k, 1)
 
     def __call__(self, step: Tensor) -> Tensor:
         """The rate of a step, counted from 0."""

@@ -5,8 +5,9 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_luong.checked_numbers import count_of
+from keras_luong.checked_numbers import above_0, count_of, fraction_of
 from keras_luong.functional import activate, layer_norm
+from keras_luong.layers.arguments import checked_flag, checked_seed
 
 Tensor = Any
 
@@ -29,8 +30,11 @@ class LayerNormLSTMCell(keras.layers.LSTMCell):
         units: Depth of output and states.
         epsilon: What is added to a variance.
         use_bias: Whether there are `b` and `b_c`.
-        **kwargs: Those of `keras.layers.LSTMCell`, `dropout` and `recurrent_dropout` among them,
-            which drop from what is multiplied, `x_t` and `h_(t-1)`.
+        unit_forget_bias: Whether the forget gate's part of `b` starts at 1.
+        dropout: Fraction dropped from what is multiplied of `x_t`.
+        recurrent_dropout: Fraction dropped from what is multiplied of `h_(t-1)`.
+        seed: Seed of the dropout.
+        **kwargs: Those of `keras.layers.LSTMCell`.
 
     Call arguments:
         inputs: `(batch, depth)`.
@@ -41,7 +45,9 @@ class LayerNormLSTMCell(keras.layers.LSTMCell):
         `(h (batch, units), [h, c])`.
 
     Raises:
-        ValueError: If `epsilon` is not greater than 0, or `units` is no integer of at least 1.
+        ValueError: If `epsilon` is not greater than 0, `units` is no integer of at least 1, or a
+            rate of dropout is not from 0 to below 1.
+        TypeError: For options of another type.
 
     Example:
 
@@ -55,12 +61,28 @@ class LayerNormLSTMCell(keras.layers.LSTMCell):
     """
 
     def __init__(
-        self, units: int, *, epsilon: float = 1e-3, use_bias: bool = True, **kwargs: Any
+        self,
+        units: int,
+        *,
+        epsilon: float = 1e-3,
+        use_bias: bool = True,
+        unit_forget_bias: bool = True,
+        dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        seed: int | None = None,
+        **kwargs: Any,
     ) -> None:
-        if not epsilon > 0:
-            raise ValueError(f"epsilon must be greater than 0. Received: {epsilon}")
-        super().__init__(count_of("units", units), use_bias=use_bias, **kwargs)
-        self.epsilon = epsilon
+        # Keras' cell takes any of them, and a rate of 1.5 for 1.
+        super().__init__(
+            count_of("units", units),
+            use_bias=checked_flag("use_bias", use_bias),
+            unit_forget_bias=checked_flag("unit_forget_bias", unit_forget_bias),
+            dropout=fraction_of("dropout", dropout),
+            recurrent_dropout=fraction_of("recurrent_dropout", recurrent_dropout),
+            seed=checked_seed(seed),
+            **kwargs,
+        )
+        self.epsilon = above_0("epsilon", epsilon)
 
     def build(self, inputs_shape: Any) -> None:
         super().build(inputs_shape)

@@ -6,7 +6,8 @@ import keras
 from keras import ops
 
 from keras_luong import functional
-from keras_luong.checked_numbers import count_of
+from keras_luong.checked_numbers import at_least, count_of
+from keras_luong.layers.arguments import checked_flag
 from keras_luong.layers.attention import Attended, AttentionMemory, row_mask
 from keras_luong.layers.checks import check_one_of
 from keras_luong.layers.scored_attention import ScoredAttention
@@ -87,6 +88,7 @@ class LuongAttention(ScoredAttention):
         ValueError: For an unknown score, window or probability function, an option that the score
             or window does not have, unequal depths for `"dot"`, tensors of the wrong rank, masks of
             the wrong shape, and a source longer than `max_source_length`.
+        TypeError: For options of another type.
 
     Example:
 
@@ -147,15 +149,15 @@ class LuongAttention(ScoredAttention):
         check_one_of("score_mode", score_mode, SCORE_MODES)
         check_one_of("window", window, WINDOWS)
         _check_score(score_mode, units, max_source_length, score_activation)
-        _check_additions(score_mode, use_bias, use_coverage)
-        _check_window(window, window_size)
+        use_bias = checked_flag("use_bias", use_bias)
+        _check_additions(score_mode, use_bias, self.use_coverage)
         self.score_mode = score_mode
         self.window = window
-        self.window_size = 10 if window_size is None and window != "global" else window_size
+        self.window_size = _checked_window_size(window, window_size)
         self.units = None if units is None else count_of("units", units)
         if max_source_length is not None:
             self.max_source_length = count_of("max_source_length", max_source_length)
-        self.use_scale = use_scale
+        self.use_scale = checked_flag("use_scale", use_scale)
         self.use_bias = use_bias
         if score_mode == "tutorial" and score_activation is None:
             score_activation = "sigmoid"
@@ -375,10 +377,11 @@ def _check_additions(score_mode: str, use_bias: bool, use_coverage: bool) -> Non
         )
 
 
-def _check_window(window: str, window_size: float | None) -> None:
-    if window == "global" and window_size is not None:
+def _checked_window_size(window: str, window_size: Any) -> float | None:
+    if window != "global":
+        return 10.0 if window_size is None else at_least("window_size", window_size, 1)
+    if window_size is not None:
         raise ValueError(
             f'window_size belongs to the windows "local_m" and "local_p". Received: {window_size}'
         )
-    if window_size is not None and not window_size >= 1:
-        raise ValueError(f"window_size must be at least 1. Received: {window_size}")
+    return None

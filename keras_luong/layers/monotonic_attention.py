@@ -6,7 +6,8 @@ import keras
 from keras import ops
 
 from keras_luong import functional
-from keras_luong.checked_numbers import fraction_of
+from keras_luong.checked_numbers import at_least, finite_of, fraction_of
+from keras_luong.layers.arguments import checked_seed
 from keras_luong.layers.attention import (
     Attended,
     Attention,
@@ -70,6 +71,7 @@ class MonotonicAttention(Attention):
     Raises:
         ValueError: For an unknown mode, negative noise, an attention that cannot be wrapped,
             tensors of the wrong rank and masks of the wrong shape.
+        TypeError: For a `seed` that is no integer.
 
     Example:
 
@@ -102,17 +104,15 @@ class MonotonicAttention(Attention):
         super().__init__(**kwargs)
         _check_wrapped(attention)
         check_one_of("mode", mode, functional.MONOTONIC_MODES)
-        if not sigmoid_noise >= 0:
-            raise ValueError(f"sigmoid_noise must be at least 0. Received: {sigmoid_noise}")
         self.attention = attention
         self.mode = mode
-        self.sigmoid_noise = sigmoid_noise
-        self.score_bias_init = score_bias_init
+        self.sigmoid_noise = at_least("sigmoid_noise", sigmoid_noise, 0)
+        self.score_bias_init = finite_of("score_bias_init", score_bias_init)
         self.dropout = fraction_of("dropout", dropout)
-        self.seed = seed
+        self.seed = checked_seed(seed)
         self.max_source_length = attention.max_source_length
-        draws = dropout or sigmoid_noise
-        self.seed_generator = keras.random.SeedGenerator(seed) if draws else None
+        draws = self.dropout or self.sigmoid_noise
+        self.seed_generator = keras.random.SeedGenerator(self.seed) if draws else None
         freeze_parts(self)
 
     @property

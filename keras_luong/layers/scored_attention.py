@@ -7,6 +7,7 @@ from keras import ops
 
 from keras_luong import functional
 from keras_luong.checked_numbers import fraction_of
+from keras_luong.layers.arguments import checked_flag, checked_seed
 from keras_luong.layers.attention import (
     Attended,
     Attention,
@@ -46,11 +47,11 @@ class ScoredAttention(Attention):
     ) -> None:
         super().__init__(**kwargs)
         check_one_of("probability_fn", probability_fn, tuple(functional.PROBABILITY_FNS))
-        self.use_coverage = use_coverage
+        self.use_coverage = checked_flag("use_coverage", use_coverage)
         self.probability_fn = probability_fn
         self.dropout = fraction_of("dropout", dropout)
-        self.seed = seed
-        self.seed_generator = keras.random.SeedGenerator(seed) if dropout else None
+        self.seed = checked_seed(seed)
+        self.seed_generator = keras.random.SeedGenerator(self.seed) if self.dropout else None
 
     # -- what a subclass says -------------------------------------------------------------------
 

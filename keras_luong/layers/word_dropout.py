@@ -5,8 +5,9 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_luong.checked_numbers import count_of
+from keras_luong.checked_numbers import count_of, fraction_of
 from keras_luong.ids import END_ID, UNKNOWN_ID
+from keras_luong.layers.arguments import checked_seed
 
 Tensor = Any
 
@@ -35,6 +36,7 @@ class WordDropout(keras.layers.Layer):
 
     Raises:
         ValueError: If `rate` is not from 0 to below 1, or an id no integer of at least 0.
+        TypeError: For a `seed` that is no integer.
 
     Example:
 
@@ -60,13 +62,11 @@ class WordDropout(keras.layers.Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if not 0 <= rate < 1:
-            raise ValueError(f"rate must be from 0 to below 1. Received: {rate}")
-        self.rate = rate
+        self.rate = fraction_of("rate", rate)
         self.unknown_id = count_of("unknown_id", unknown_id, least=0)
         self.last_special_id = count_of("last_special_id", last_special_id, least=0)
-        self.seed = seed
-        self.seed_generator = keras.random.SeedGenerator(seed) if rate else None
+        self.seed = checked_seed(seed)
+        self.seed_generator = keras.random.SeedGenerator(self.seed) if self.rate else None
         self.built = True
 
     def call(self, ids: Tensor, training: bool = False) -> Tensor:

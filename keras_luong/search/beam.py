@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any, ClassVar, NamedTuple
 
+import numpy as np
 from keras import ops
 
 from keras_luong.checked_numbers import at_least, count_of
@@ -129,10 +130,12 @@ class BeamSearch(Search):
         for name in ("alpha", "beta", "diversity"):
             self._keep(name, at_least(name, getattr(self, name), 0))
         rule = self.early_stopping
+        rule = bool(rule) if isinstance(rule, np.bool_) else rule
         if not isinstance(rule, bool | str) or rule not in EARLY_STOPPING:  # 1 would equal True
             raise ValueError(
-                f"early_stopping must be one of {EARLY_STOPPING}. Received: {self.early_stopping!r}"
+                f"`early_stopping` must be one of {EARLY_STOPPING}. Received: {rule!r}"
             )
+        self._keep("early_stopping", rule)
         if self.beam_width % self.num_groups:
             raise ValueError(
                 f"num_groups must divide beam_width={self.beam_width}. Received: {self.num_groups}"

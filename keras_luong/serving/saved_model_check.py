@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
+from keras_luong.layers.arguments import checked_flag
 from keras_luong.paths import PathLike, local_copy, path_of
 from keras_luong.serving import cpp_loader
 from keras_luong.serving.graph_check import (
@@ -69,6 +70,7 @@ def check_saved_model(path: PathLike, release: str | None = None, *, runs: bool 
     Raises:
         FileNotFoundError: If there is no SavedModel at `path`.
         ValueError: If it cannot be read, or the release is not known.
+        TypeError: If `runs` is not True or False.
 
     Example:
 
@@ -81,6 +83,7 @@ def check_saved_model(path: PathLike, release: str | None = None, *, runs: bool 
     release = known[-1] if release is None else release
     if release not in known:
         raise ValueError(f"release must be one of {', '.join(known)}. Received: {release!r}")
+    runs = checked_flag("runs", runs)
     with local_copy(path_of(path)) as folder:
         return _report(folder, release, runs)
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 
 from keras_luong.checked_numbers import count_of, number_of
 from keras_luong.iterables import pairs_of
+from keras_luong.layers.arguments import checked_flag
 
 Pair = tuple[str, str]
 
@@ -31,6 +32,7 @@ class PairFilter:
 
     Raises:
         ValueError: If `max_words` is no integer from 1 on, or `max_ratio` is below 1.
+        TypeError: If `copies` or `duplicates` is not True or False.
 
     Example:
 
@@ -58,6 +60,8 @@ class PairFilter:
         self.max_ratio = number_of("max_ratio", self.max_ratio)
         if not self.max_ratio >= 1:
             raise ValueError(f"`max_ratio` must be at least 1. Received: {self.max_ratio}")
+        self.copies = checked_flag("copies", self.copies)
+        self.duplicates = checked_flag("duplicates", self.duplicates)
         self.dropped = dict.fromkeys(("empty", "too_long", "ratio", "copy", "duplicate"), 0)
         self._seen: set[int] = set()
 

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_luong.checked_numbers import integer_of
+from keras_luong.checked_numbers import fraction_of, integer_of
 from keras_luong.functional import float32_at_least, symmetric_divergence, zero_masked
 from keras_luong.ids import PADDING_ID
 from keras_luong.training.replicas import sum_over_replicas
@@ -71,12 +71,8 @@ class MaskedCrossentropy(keras.losses.Loss):
         padding_id: int = PADDING_ID,
         name: str = "masked_crossentropy",
     ) -> None:
-        if not 0.0 <= label_smoothing < 1.0:
-            raise ValueError(
-                f"`label_smoothing` must be in [0, 1). Received: label_smoothing={label_smoothing}"
-            )
         super().__init__(name=name)
-        self.label_smoothing = float(label_smoothing)
+        self.label_smoothing = fraction_of("label_smoothing", label_smoothing)
         self.padding_id = integer_of("padding_id", padding_id)
 
     def __call__(

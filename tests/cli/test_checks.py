@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from keras_luong.paths import path_of
 from keras_luong.serving.servable_ops import releases
 from keras_luong_cli import main
-from keras_luong_cli.checks import check, translator
+from keras_luong_cli.checks import check, translator, work_folder
 from keras_luong_cli.parser import parser
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -76,6 +77,28 @@ def test_what_cannot_be_done_is_said_before_tensorflow_is_imported(folder, capsy
     assert sorted(folder.rglob("*")) == before
 
 
+REMOTE = {
+    "train ram://checks/no_file b --out c": "There is no file 'ram://checks/no_file'",
+    "train ram://checks b --out c": "'ram://checks' must be a text file. It is a folder",
+    "train a b --out ram://checks/file": "'ram://checks/file' exists and is not overwritten",
+    "train a b --out c --work ram://checks/file": "checks/file' must be a folder. It is a file",
+    "translate ram://checks/file": "'ram://checks/file' is no saved translator",
+    "evaluate en_de a b --out ram://checks/file": "'ram://checks/file' exists and is not",
+    "export en_de ram://checks/0": "named by an integer from 1 .* Received: 'ram://checks/0'",
+    "check ram://checks": "'ram://checks' is no SavedModel: it has no saved_model.pb",
+}
+
+
+@pytest.mark.parametrize("words", REMOTE)
+def test_paths_with_a_scheme_are_looked_at_too(folder, capsys, words):
+    if not path_of("ram://checks/file").exists():
+        path_of("ram://checks/file").upload(folder / "a")
+    if words.startswith("evaluate"):
+        pytest.importorskip("sacrebleu")
+    assert main(words.split()) == 2
+    assert re.search(f"error: .*{REMOTE[words]}", said := capsys.readouterr().err), said
+
+
 USAGE = {
     "train a b --out c --vocabulary abc": "--vocabulary: must be a whole number of at least 1.*abc",
     "train a b --out c --epochs 0": "--epochs: must be a whole number of at least 1, not '0'",
@@ -83,7 +106,9 @@ USAGE = {
     "train a b --out c --dropout 1": "--dropout: must be a number from 0 to below 1, not '1'",
     "train a b --out c --dropout x": "--dropout: must be a number from 0 to below 1, not 'x'",
     "train a b --out c --seed -1": "--seed: must be a whole number from 0 to 4294967295, not '-1'",
-    "train a b --out gs://bucket/en_de": "--out: must be a path of this machine, not 'gs://bucket",
+    "train a b --out none://bucket/en_de": "--out: TensorFlow has no file system for none:// here",
+    f"serve-config {DEMO} --out ram://b": "--out: must be a path of this machine, not 'ram://b'",
+    "train a b --out=": "--out: must be a path of this machine, not ''",
     "translate en_de --length-penalty nan": "--length-penalty: must be a finite number.*'nan'",
     "translate en_de --search best": "--search: invalid choice: 'best'.*beam.*greedy",
     "export en_de models --scores no_file": "--scores: must be a JSON file.*No such file",
@@ -113,11 +138,18 @@ def parser_of(command):
 
 def test_a_home_folder_is_expanded(monkeypatch):
     monkeypatch.setenv("HOME", "/home/someone")
-    options = parser().parse_args(["train", "~/a", "b", "--out=~/c"])
-    assert [str(one) for one in (options.source, options.out)] == [
+    options = parser().parse_args(["train", "~/a", "~no_such_user/b", "--out=~/c"])
+    assert [str(one) for one in (options.source, options.target, options.out)] == [
         "/home/someone/a",
+        "~no_such_user/b",
         "/home/someone/c",
     ]
+
+
+@pytest.mark.parametrize("out", ["en_de", "models/en_de", "ram://checks/en_de"])
+def test_the_work_folder_stands_beside_the_translator(out):
+    options = parser().parse_args(["train", "a", "b", "--out", out])
+    assert str(work_folder(options)) == f"{out}.work"
 
 
 def test_scores_from_standard_input(monkeypatch, folder):

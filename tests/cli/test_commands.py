@@ -9,14 +9,17 @@ import re
 import signal
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from keras_luong import Translator
+from keras_luong.paths import path_of
 from keras_luong.training import locked_folder, locked_name
 from keras_luong_cli import main
+from keras_luong_cli.parser import parser
 from tests.serving.numbers import PAIRS
 from tests.test_locks import other
 
@@ -148,6 +151,26 @@ def test_packed_files_and_standard_input(trained, texts, echo, monkeypatch, caps
     assert capsysbinary.readouterr().out.decode().splitlines() == expected
 
 
+BREAKS = ["\n", "\r", "\r\n", "\u2028", "\u2029", "\x85", "\v", "\f", "\x1c", "\n\n", " \n "]
+
+
+@pytest.mark.parametrize("options", [[], ["--scores"]], ids=str)
+def test_a_translation_is_one_line_whatever_is_in_it(
+    trained, monkeypatch, capsysbinary, tmp_path, options
+):
+    said = iter([f"{one}a{one}b{one}" for one in BREAKS])
+    explain = lambda texts, *_, **__: [SimpleNamespace(text=next(said), score=-1) for _ in texts]  # noqa: E731
+    fake = SimpleNamespace(max_length=9, explain=explain)
+    monkeypatch.setattr(Translator, "load", lambda *_, **__: fake)
+    (tmp_path / "in").write_text("x\n" * len(BREAKS))
+    assert main(["translate", str(trained), str(tmp_path / "in"), *options]) == 0
+    out = capsysbinary.readouterr().out
+    assert out.endswith(b"\n") and out.count(b"\n") == len(BREAKS)
+    lines = out.decode().splitlines()
+    assert len(lines) == len(BREAKS)
+    assert all(line.split()[-2:] == ["a", "b"] for line in lines)
+
+
 def test_utf16_is_not_translated(trained, echo, tmp_path, capsys):
     path = tmp_path / "utf16"
     path.write_text("one\n", encoding="utf-16-le")
@@ -225,6 +248,30 @@ def test_two_cannot_train_or_export_in_one_place(trained, texts, tmp_path, monke
     assert list(tmp_path.iterdir()) == []
 
 
+def test_all_of_it_at_paths_with_a_scheme(texts, tmp_path, capsysbinary):
+    pytest.importorskip("sacrebleu")
+    there = path_of(f"ram://{uuid.uuid4().hex}")
+    files = [str(there / "texts" / name) for name in ("en", "de.gz")]
+    (there / "texts").upload(texts)
+    out, models = there / "out" / "en_de", there / "models"
+    # Not en_de.work: to TensorFlow's ram:// the beginning of a name is a folder that exists.
+    work = ["--work", str(there / "work")]
+    assert main(["train", *files, "--out", str(out), *work, *TRAINS]) == 0
+    assert (there / "work" / "joint.tokenizer").is_file()
+    short = ["--search", "greedy"]
+    capsysbinary.readouterr()
+    assert main(["translate", str(out), files[0], *short]) == 0
+    assert capsysbinary.readouterr().out.count(b"\n") == len(PAIRS)
+    scores = there / "new" / "scores.json"
+    assert main(["evaluate", str(out), *files, *short, "--out", str(scores)]) == 0
+    assert json.loads(scores.read_text()) == json.loads(capsysbinary.readouterr().out)
+    assert main(["export", str(out), str(models), *short, "--scores", str(scores)]) == 0
+    assert main(["check", str(models / "1"), "--no-run"]) == 0
+    card = json.loads((models / "1" / "assets.extra" / "model_card.json").read_text())
+    assert card["scores"] == json.loads(scores.read_text())
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_from_scores_to_a_served_model(trained, texts, tmp_path, capsys):
     pytest.importorskip("sacrebleu")
     scores, models = tmp_path / "scores.json", tmp_path / "en_de"
@@ -249,6 +296,42 @@ def test_from_scores_to_a_served_model(trained, texts, tmp_path, capsys):
     assert 'width of "source_ids"' in (tmp_path / "config" / "batching.config").read_text()
     assert main([*export[:2], str(models / "1")]) == 2
     assert "exists and is not overwritten" in capsys.readouterr().err
+
+
+HYPOTHESES = """\
+The dog runs quickly through the wet grass.
+A man in a blue shirt is standing on a ladder, cleaning a window.
+Two children are playing football in the park
+"""
+REFERENCES = """\
+The dog runs through the wet green grass.
+A man in a blue shirt stands on a ladder and cleans a window.
+Two young children are playing football in the park near the river.
+"""
+# By sacreBLEU 2.6.0 itself, with the texts above in two files:
+#     python -m sacrebleu references -i hypotheses -m bleu chrf --tokenize 13a -w 4
+# The other way round it says 46.4791 (13a), 72.0180 (char) and 71.7938 (chrF).
+BY_SACREBLEU = {
+    "13a": {"BLEU": 47.0287, "chrF": 67.7756, "exact_match": 0.0},
+    "char": {"BLEU": 71.9471, "chrF": 67.7756, "exact_match": 0.0},
+}
+
+
+@pytest.mark.parametrize("tokenize", BY_SACREBLEU)
+def test_scores_are_those_of_the_command_of_sacrebleu(trained, echo, tmp_path, capsys, tokenize):
+    pytest.importorskip("sacrebleu")
+    (tmp_path / "in").write_text(HYPOTHESES)
+    (tmp_path / "out").write_text(REFERENCES)
+    scores = str(tmp_path / "scores.json")
+    files = [str(tmp_path / "in"), str(tmp_path / "out"), "--out", scores]
+    assert main(["evaluate", str(trained), *files, "--tokenize", tokenize]) == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out) == BY_SACREBLEU[tokenize]
+    assert f"BLEU: nrefs:1|case:mixed|eff:no|tok:{tokenize}|smooth:exp|version:" in said.err
+    assert "chrF: nrefs:1|case:mixed|eff:yes|nc:6|nw:0|space:no|version:" in said.err
+    # What `export` writes into the model's card.
+    export = parser().parse_args(["export", str(trained), "models", "--scores", scores])
+    assert export.scores == BY_SACREBLEU[tokenize]
 
 
 def test_the_tokenizer_of_bleu(trained, echo, tmp_path, capsys):

@@ -1,5 +1,6 @@
 """A mistake in the words of an example is said at once, before TensorFlow is imported."""
 
+import io
 import json
 import re
 import runpy
@@ -65,7 +66,7 @@ def test_what_cannot_be_done_is_said_before_tensorflow_is_imported(
     name, *words_of_it = words.split()
     monkeypatch.setattr("sys.argv", [name, *words_of_it])
     monkeypatch.syspath_prepend(EXAMPLES)
-    monkeypatch.setattr("sys.stdin", [])
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO()))
     before = sorted(folder.rglob("*"))
     with pytest.raises(SystemExit) as stopped:
         runpy.run_path(str(EXAMPLES / name), run_name="__main__")

@@ -1,5 +1,6 @@
 """The files of examples/serving, against schemas and the stand-in for TF Serving."""
 
+import contextlib
 import io
 import json
 import re
@@ -9,6 +10,7 @@ import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
+from types import SimpleNamespace
 
 import kubernetes_validate
 import pytest
@@ -370,12 +372,27 @@ def test_the_health_check_and_the_probes_tell_a_loaded_model(stand_in):
 @pytest.mark.parametrize("place", [1, 2], ids=["rest", "grpc"])
 def test_translate(stand_in, place, monkeypatch, capsys):
     stand_in[0].reset()
-    monkeypatch.setattr("sys.stdin", io.StringIO("the third of May 2021\n\n3/5/21\n"))
+    given(monkeypatch, b"the third of May 2021\n\n3/5/21\r\n")
     translate.main([stand_in[place], "dates", "--label", "stable"])
     assert capsys.readouterr().out == "2021-05-03\n\n2021-05-03\n"
 
 
+def given(monkeypatch, data):
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
+
+
+def test_a_line_gives_a_line_whatever_is_in_it(monkeypatch, capsys):
+    @contextlib.contextmanager
+    def client(*_):
+        yield SimpleNamespace(translate=lambda texts: [f"{text}\n\u2028x\r" for text in texts])
+
+    monkeypatch.setattr(translate, "client_of", client)
+    given(monkeypatch, "a\rb\nc\u2028d\n\n".encode())
+    translate.main(["http://127.0.0.1:1", "any"])
+    assert capsys.readouterr().out == "a b  x\nc d  x\n  x\n"
+
+
 def test_translate_says_what_failed(stand_in, monkeypatch):
-    monkeypatch.setattr("sys.stdin", io.StringIO("a\n"))
+    given(monkeypatch, b"a\n")
     with pytest.raises(SystemExit, match="NOT_FOUND"):
         translate.main([stand_in[1], "no_such_model"])

@@ -11,12 +11,14 @@ import shutil
 import signal
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import tensorflow as tf
 
+from keras_luong.paths import path_of
 from keras_luong.serving import next_version
 from keras_luong.training import locked_folder, locked_name
 from tests.test_locks import other
@@ -260,6 +262,26 @@ def test_a_folder_of_a_training_with_other_options_is_refused(module, tmp_path):
     with pytest.raises(ValueError, match=message):
         module.check_same_training(options)
     assert (options.work / "options.json").read_text() == kept
+
+
+def test_work_and_out_may_have_a_scheme(module, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    work = path_of(f"ram://{uuid.uuid4().hex}") / "work"
+    out = "ram://models/en_de/1"
+    monkeypatch.setattr(sys, "argv", ["translate.py", "--train", "a", "b", "--out", out])
+    assert module.arguments().work == Path("work/en_de/1")
+    sys.argv += ["--work", str(work)]
+    options = module.arguments()
+    assert (options.work, options.out) == (work, path_of(out))
+    tokenizer = module.tokenizer_for(options, [("a b", "b a")])
+    module.keep(options, tokenizer)
+    module.check_same_training(options)
+    assert module.tokenizer_for(options, []).model == tokenizer.model
+    translator = SimpleNamespace(translate=lambda texts, search: texts)
+    for one in (translator, None):
+        found = module.kept_translations(one, work / "both-ways" / "texts.json", ["x"], None)
+        assert found == ["x"]
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

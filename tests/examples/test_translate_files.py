@@ -19,7 +19,14 @@ import tensorflow as tf  # noqa: E402
 from apache_beam.testing.util import assert_that, equal_to  # noqa: E402
 
 from examples.serving import translate_files  # noqa: E402
-from examples.serving.translate_files import Failure, Job, main, translated  # noqa: E402
+from examples.serving.translate_files import (  # noqa: E402
+    Chunk,
+    Failure,
+    Job,
+    WriteChunk,
+    main,
+    translated,
+)
 
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "saved_models" / "dates_demo" / "1"
@@ -96,6 +103,17 @@ def test_a_folder_of_dates(folders, capsys):
     assert (target / "marked.txt").read_text() == "2021-05-03\n"
     assert not any((target / ".unfinished").iterdir())
     assert capsys.readouterr().out == "8 files, 62 lines\n"
+
+
+def test_a_translation_is_one_line_whatever_is_in_it(tmp_path):
+    """Counted against the input; bytes that are no UTF-8 stay."""
+    said = [b"a\nb", b"a\rb\r\n", "a\u2028b\x85".encode(), b"a\n\nb", b"a\xffb", Failure("no")]
+    job, chunk = Job("", str(tmp_path)), Chunk("in/texts", 0, [b"x"] * len(said))
+    *_, written = WriteChunk(job).process((chunk, said))
+    assert written == ("in/texts", 0)
+    out = Path(job.part("in/texts", 0)).read_bytes()
+    assert out == b"a b\na b\na b\na  b\na\xffb\n\n"
+    assert len(out.decode(errors="replace").splitlines()) == len(said)
 
 
 def test_folders_below(shout, folders, capsys):

@@ -741,7 +741,9 @@ def test_a_key_of_another_shape_is_refused_by_its_name(shape):
 
 
 def test_a_negative_coverage_loss_is_refused():
-    with pytest.raises(ValueError, match=r"coverage_loss must be at least 0. Received: -1"):
+    with pytest.raises(
+        ValueError, match=r"`coverage_loss` must be a finite number of at least 0. Received: -1"
+    ):
         make(coverage_loss=-1)
 
 

@@ -31,5 +31,5 @@ def test_values_of_the_formulas(schedule, formula):
 
 @pytest.mark.parametrize("k", [0.9, float("inf"), float("nan")])
 def test_wrong_arguments(k):
-    with pytest.raises(ValueError, match=f"at least 1 and finite. Received: {k}"):
+    with pytest.raises(ValueError, match=f"a finite number of at least 1. Received: {k}"):
         InverseSigmoidDecay(k)

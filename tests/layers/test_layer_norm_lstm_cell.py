@@ -222,5 +222,5 @@ def test_variances_beyond_float16():
 
 @pytest.mark.parametrize("epsilon", [0.0, -1.0, float("nan")])
 def test_wrong_epsilon(epsilon):
-    with pytest.raises(ValueError, match=f"greater than 0. Received: {epsilon}"):
+    with pytest.raises(ValueError, match=f"a finite number above 0. Received: {epsilon}"):
         LayerNormLSTMCell(UNITS, epsilon=epsilon)

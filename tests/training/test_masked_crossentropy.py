@@ -206,7 +206,7 @@ def test_config_and_reload():
 
 @pytest.mark.parametrize("smoothing", [-0.1, 1.0, float("nan")])
 def test_smoothing_out_of_range(smoothing):
-    with pytest.raises(ValueError, match=r"must be in \[0, 1\)"):
+    with pytest.raises(ValueError, match="`label_smoothing` must be a number from 0 to below 1"):
         MaskedCrossentropy(smoothing)
 
 
