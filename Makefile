@@ -57,7 +57,7 @@ test-torch: $(VENV_TORCH)/.test  ## Run the tests of the layers, search and mode
 test-beam: $(VENV_BEAM)/.test  ## Run the tests of translating folders of files, on Apache Beam
 	KERAS_BACKEND=tensorflow $(VENV_BEAM)/bin/python -m pytest -m beam tests/examples/test_translate_files.py $(PYTEST_ARGS)
 
-test-long: $(VENV)/.test  ## Run what takes long: ten thousand random texts to an export, memory over five thousand
+test-long: $(VENV)/.test  ## Run what takes long: an hour's soak of exports, ten thousand random texts, memory over five thousand
 	$(call pytest,$(VENV),tensorflow,,-m long)
 
 test-all: lint types wheel-check test test-torch test-beam test-long  ## Run every check

@@ -86,6 +86,10 @@ def pytest_terminal_summary(terminalreporter):
     if peaks:
         sizes = ", ".join(f"{peak / GIGABYTE:.1f}" for peak in peaks)
         terminalreporter.write_line(f"Peak memory of each process that ran tests: {sizes} GB")
+    # What a test that passes has counted (`record_property`).
+    for report in terminalreporter.getreports("passed"):
+        for name, value in report.user_properties:
+            terminalreporter.write_line(f"{name}: {value}")
 
 
 # ---------------------------------------------------------------------------------------------

@@ -38,6 +38,8 @@ BROKEN = [
     *(b"\xff", b"\x80", b"\xc3", b"\xe2\x82", b"\xf0\x9f\x99", b"\xc0\xaf", b"\xe0\x80\xaf"),
     *(b"\xed\xa0\x80", b"\xed\xbf\xbf", b"\xf4\x90\x80\x80", b"\xf8\x88\x80\x80\x80"),
 ]
+# Ids: none, only padding, below and far outside of a vocabulary, padding in the middle.
+IDS = [[], [0, 0, 0], [-1, -1], [2**31 - 1, -(2**31)], [5, 0, 0, 7]]
 
 
 # What is as long as a side of a sentence.

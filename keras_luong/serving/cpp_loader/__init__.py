@@ -150,6 +150,43 @@ def measure(
     return [json.loads(line) for line in _lines(command, batches, None, packages, timeout)]
 
 
+def soak(
+    binary: Path,
+    models: Sequence[Sequence[Path | str]],
+    rows: Iterable[tuple[int, str, Mapping[str, Any]]],
+    seconds: float,
+    *,
+    swap: float = 0,
+    threads: int = 2,
+    packages: Path | None = None,
+    timeout: float = 300,
+) -> dict[str, Any]:
+    """Asks random batches of rows of models for a while, and compares each row with it alone.
+
+    Args:
+        binary: As for `run`, like the rest that is not named here.
+        models: The SavedModels that serve: of each model one version or more, which have the same
+            signatures and take turns.
+        rows: Each the index of its model, a signature and a value for each input. All rows of a
+            signature have the same inputs.
+        seconds: How long it lasts, once each row has been asked alone.
+        swap: After how many seconds another version is loaded in the place of the one that
+            serves; by default none is.
+        threads: How many threads ask.
+        packages: What `build` was given.
+        timeout: Seconds beyond `seconds`.
+
+    Returns:
+        What `client.h` counts, `"swaps"`, `"seconds"` and `"resident"`, the bytes of memory that
+        the process held between requests, at most once a second, in the order of time.
+    """
+    command = [str(binary), f"--soak={seconds}", f"--swap={swap}", f"--threads={threads}"]
+    lines = [f"model {_column([str(path) for path in paths])}\n" for paths in models]
+    lines += [f"row {model} {name} {_named(values)}\n" for model, name, values in rows]
+    command += _text_ops(packages)
+    return json.loads(_printed(command, "".join(lines), None, seconds + timeout))
+
+
 def _lines(
     command: list[str],
     batches: Batches,
@@ -160,11 +197,18 @@ def _lines(
     """What the program prints, a line for each batch."""
     requests = [batch if isinstance(batch, Mapping) else {"text": batch} for batch in batches]
     names = ",".join(requests[0]) if requests else "text"
+    command = [*command, names, *_text_ops(packages)]
+    return _printed(command, "".join(map(_request, requests)), variables, timeout).splitlines()
+
+
+def _printed(
+    command: list[str], lines: str, variables: dict[str, str] | None, timeout: float
+) -> str:
     kept = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
     quiet = {"TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": "-1"}
     done = subprocess.run(
-        [*command, names, *_text_ops(packages)],
-        input="".join(map(_request, requests)),
+        command,
+        input=lines,
         env=kept | quiet | (variables or {}),
         capture_output=True,
         text=True,
@@ -173,7 +217,7 @@ def _lines(
     if done.returncode:
         error = _ERRORS.get(done.returncode, RunnerError)
         raise error(f"exit status {done.returncode}: {done.stderr.strip()}")
-    return done.stdout.splitlines()
+    return done.stdout
 
 
 def _tensorflow_libraries(packages: Path | None) -> list[Path]:
@@ -199,6 +243,11 @@ def _package_folder(name: str, packages: Path | None) -> Path | None:
 
 def _request(columns: Mapping[str, Column]) -> str:
     return ";".join(map(_column, columns.values())) + "\n"
+
+
+def _named(values: Mapping[str, Any]) -> str:
+    """One row, with the names of its inputs."""
+    return ",".join(values) + " " + ";".join(_column([value]) for value in values.values())
 
 
 def _column(values: Column) -> str:
