@@ -21,10 +21,10 @@ from keras_luong.models.checked_training import CheckedTraining
 from keras_luong.models.compiled import CompiledFunctions
 from keras_luong.models.forced_decoding import DecoderWithScores, ForcedDecoding, Rates
 from keras_luong.models.generation import Generation
-from keras_luong.models.head_checks import check_head
+from keras_luong.models.head_checks import check_gives_logits, check_head
 from keras_luong.models.id_ranges import check_embedded, source_ids, target_ids
 from keras_luong.models.made_of_layers import MadeOfLayers, check_positions
-from keras_luong.models.memory_mask import check_encoder
+from keras_luong.models.memory_mask import check_encoder, check_memory
 from keras_luong.models.seq2seq_with_scores import Seq2SeqWithScores
 from keras_luong.models.shared_layers import deserialized_parts, serialized_parts
 from keras_luong.models.step_checks import check_steps_of_embedding, check_steps_of_head
@@ -108,11 +108,11 @@ class Seq2Seq(MadeOfLayers, Generation, CheckedTraining, keras.Model):
 
     Raises:
         ValueError: For parts that do not fit together and options out of range; for a head or a
-            target embedding that does not treat every step by itself, and a head that ends in a
-            softmax; for an encoder that is stateful, whose memory stands in reverse, or whose
-            memory has another length than the source and carries no mask. For ids that the model
-            does not have: at once in arrays, and wherever values are known; where a compiled step
-            cannot raise, `fit` raises at the end of the epoch, whose loss is NaN.
+            target embedding that does not treat every step by itself, and a head that returns
+            probabilities; for an encoder that is stateful, whose memory is not of rank 3, stands
+            in reverse, or has another length than the source and carries no mask. For ids that the
+            model does not have: at once in arrays, and wherever values are known; where a compiled
+            step cannot raise, `fit` raises at the end of the epoch, whose loss is NaN.
         TypeError: For parts and options of another type.
 
     Example:
@@ -162,9 +162,11 @@ class Seq2Seq(MadeOfLayers, Generation, CheckedTraining, keras.Model):
         rates = Rates(dropout, variational_dropout, word_dropout)
         forced = ForcedDecoding(target_embedding, decoder, head, copy_mechanism, rates)
         encoded = _memory_and_states(encoder(_known_source(copy_mechanism, source)))
+        check_memory(encoder, encoded[0])
         check_encoder(encoder, needs_every_id=copy_mechanism is not None)
         logits, _ = forced(source, *encoded, target)
         check_steps_of_head(head, decoder.cell.output_size)
+        check_gives_logits(head, decoder.cell.output_size)
         check_embedded(target_embedding, copy_mechanism, logits.shape[-1])
         super().__init__(inputs=[source, target], outputs=logits, **kwargs)
         self.encoder = encoder
