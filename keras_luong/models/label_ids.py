@@ -1,14 +1,11 @@
 """What a compiled loss makes of labels and logits, as far as it can be seen."""
 
+import inspect
 from typing import Any
 
 import keras
 
 from keras_luong.functional import IdRange
-
-_SPARSE = "sparse_categorical_crossentropy"
-# Without arguments, they take probabilities.
-_OF_PROBABILITIES = (_SPARSE, "categorical_crossentropy", "binary_crossentropy")
 
 
 def label_ids(loss: Any, vocabulary_size: int) -> IdRange:
@@ -23,21 +20,21 @@ def label_ids(loss: Any, vocabulary_size: int) -> IdRange:
         return IdRange("y", vocabulary_size, loss.padding_id)
     if isinstance(loss, keras.losses.SparseCategoricalCrossentropy):
         return IdRange("y", vocabulary_size, loss.ignore_class)
-    return IdRange("y", vocabulary_size if _name(loss) == _SPARSE else None)
+    is_sparse = loss is keras.losses.sparse_categorical_crossentropy
+    return IdRange("y", vocabulary_size if is_sparse else None)
 
 
 def check_takes_logits(loss: Any) -> None:
     """Raises for a loss that would read logits as probabilities.
 
     Raises:
-        ValueError: For a crossentropy of Keras without `from_logits=True`.
+        ValueError: For one that has an option `from_logits`, such as a crossentropy of Keras, where
+            that is not set.
     """
-    found = _found(loss)
-    if not getattr(found, "from_logits", _name(found) not in _OF_PROBABILITIES):
+    if _reads_probabilities(_found(loss)):
         raise ValueError(
             "The model returns logits, which the loss must be told: take `MaskedCrossentropy()`, "
-            "or a loss of Keras with `from_logits=True`. Received: loss="
-            f"{loss!r}"
+            f"or a loss of Keras with `from_logits=True`. Received: loss={loss!r}"
         )
 
 
@@ -45,7 +42,8 @@ def _found(loss: Any) -> Any:
     return keras.losses.get(loss) if isinstance(loss, str) else loss
 
 
-def _name(loss: Any) -> str | None:
-    """The name of a function of Keras."""
-    name = getattr(loss, "__name__", None)
-    return name if getattr(keras.losses, name or "", None) is loss else None
+def _reads_probabilities(loss: Any) -> bool:
+    if hasattr(loss, "from_logits"):
+        return not loss.from_logits
+    option = inspect.signature(loss).parameters.get("from_logits") if callable(loss) else None
+    return option is not None and not option.default

@@ -1,6 +1,7 @@
 """What is known of the labels of a loss, and which losses take no logits."""
 
-import keras
+import functools
+
 import pytest
 from keras import losses
 
@@ -42,6 +43,8 @@ def test_the_ids_of_labels(loss, size, besides):
         losses.sparse_categorical_crossentropy,
         losses.CategoricalCrossentropy(),
         losses.BinaryCrossentropy(),
+        losses.CategoricalFocalCrossentropy(),
+        "categorical_focal_crossentropy",
     ],
 )
 def test_losses_of_probabilities_raise(loss):
@@ -49,14 +52,16 @@ def test_losses_of_probabilities_raise(loss):
         check_takes_logits(loss)
 
 
-def sparse_categorical_crossentropy(y, logits):
-    """Of the user, from logits."""
-    return keras.losses.sparse_categorical_crossentropy(y, logits, from_logits=True)
-
-
 @pytest.mark.parametrize(
     "loss",
-    [None, "mse", MaskedCrossentropy(), Own(from_logits=True), sparse_categorical_crossentropy],
+    [
+        None,
+        "mse",
+        MaskedCrossentropy(),
+        Own(from_logits=True),
+        functools.partial(losses.sparse_categorical_crossentropy, from_logits=True),
+        lambda y, logits: losses.sparse_categorical_crossentropy(y, logits, from_logits=True),
+    ],
 )
 def test_losses_of_logits_pass(loss):
     check_takes_logits(loss)
