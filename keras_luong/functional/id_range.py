@@ -23,8 +23,10 @@ class IdRange(NamedTuple):
     besides: int | None = None
 
     def __str__(self) -> str:
-        also = "" if self.besides is None else f" (or {self.besides})"
-        return f"`{self.name}` must hold integers from 0 to {(self.size or 0) - 1}{also}"
+        size = self.size or 0
+        is_inside = self.besides is None or 0 <= self.besides < size
+        also = "" if is_inside else f" (or {self.besides})"
+        return f"`{self.name}` must hold integers from 0 to {size - 1}{also}"
 
     def check(self, ids: Any) -> None:
         """Raises for an id outside, if the ids have values already.

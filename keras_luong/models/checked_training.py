@@ -10,12 +10,15 @@ import numpy as np
 from keras import ops
 
 from keras_luong.functional import IdRange
+from keras_luong.models.label_ids import check_takes_logits, label_ids
 
 Tensor = Any
 
 
 class CheckedTraining:
-    """`fit`, `evaluate`, `predict` and `compute_loss` of a model that knows which ids it reads.
+    """`fit`, `evaluate`, `predict`, their likes for one batch, and `compute_loss`, with checks.
+
+    For a functional model that knows which ids it reads, and whose first output is the logits.
 
     Backends differ on an id beyond an embedding: some raise, some read another row, zeros or NaN.
     So arrays are looked at before the first step; in the compiled step, where nothing can be
@@ -36,6 +39,8 @@ class CheckedTraining:
         epochs: int = 1,
         verbose: Any = "auto",
         callbacks: Any = None,
+        validation_split: float = 0.0,
+        validation_data: Any = None,
         *args: Any,
         **kwargs: Any,
     ) -> keras.callbacks.History:
@@ -46,14 +51,17 @@ class CheckedTraining:
                 that is NaN, at the end of the epoch.
         """
         self._check_arrays(x, y)
+        if isinstance(validation_data, list | tuple):
+            self._check_arrays(*validation_data[:2])
         watch = _NaNLoss(self, x)
         if isinstance(callbacks, keras.callbacks.CallbackList):
             callbacks.append(watch)
         else:
             # Before those that save: what it raises on is not worth keeping.
             callbacks = [watch, *keras.tree.flatten(callbacks or [])]
+        validation = validation_split, validation_data
         return super().fit(  # type: ignore[misc]
-            x, y, batch_size, epochs, verbose, callbacks, *args, **kwargs
+            x, y, batch_size, epochs, verbose, callbacks, *validation, *args, **kwargs
         )
 
     def evaluate(
@@ -76,9 +84,7 @@ class CheckedTraining:
         results = super().evaluate(  # type: ignore[misc]
             x, y, batch_size, verbose, sample_weight, steps, *args, **kwargs
         )
-        first = results["loss"] if isinstance(results, dict) else np.ravel(results)[0]
-        if math.isnan(first):
-            raise ValueError(f"The loss of the evaluation is NaN. {self._likely_cause(x, steps)}")
+        self._check_number("evaluation", results, x, steps)
         return results
 
     def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
@@ -90,10 +96,46 @@ class CheckedTraining:
         self._check_arrays(x, None)
         return super().predict(x, *args, **kwargs)  # type: ignore[misc]
 
-    def compute_loss(self, x: Any = None, *args: Any, **kwargs: Any) -> Tensor:
-        """The loss of a batch; NaN if it holds ids that the model does not have."""
-        loss = super().compute_loss(x, *args, **kwargs)  # type: ignore[misc]
-        for ids, known in self._read(x):
+    def train_on_batch(self, x: Any, y: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """Trains on a batch as `keras.Model.train_on_batch` does.
+
+        Raises:
+            ValueError: For arrays with ids that the model does not have, and for a loss of NaN.
+        """
+        self._check_arrays(x, y)
+        results = super().train_on_batch(x, y, *args, **kwargs)  # type: ignore[misc]
+        self._check_number("batch", results, x)
+        return results
+
+    def test_on_batch(self, x: Any, y: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """Evaluates a batch as `keras.Model.test_on_batch` does.
+
+        Raises:
+            ValueError: As `train_on_batch`.
+        """
+        self._check_arrays(x, y)
+        results = super().test_on_batch(x, y, *args, **kwargs)  # type: ignore[misc]
+        self._check_number("batch", results, x)
+        return results
+
+    def predict_on_batch(self, x: Any) -> Any:
+        """Predicts a batch as `keras.Model.predict_on_batch` does.
+
+        Raises:
+            ValueError: As `predict`.
+        """
+        self._check_arrays(x, None)
+        return super().predict_on_batch(x)  # type: ignore[misc]
+
+    def compute_loss(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Tensor:
+        """The loss of a batch; NaN if it holds ids that the model does not have.
+
+        Raises:
+            ValueError: For a compiled loss of probabilities: the model returns logits.
+        """
+        check_takes_logits(self._loss_of_logits)
+        loss = super().compute_loss(x, y, *args, **kwargs)  # type: ignore[misc]
+        for ids, known in (*self._read(x), *self._read_labels(y)):
             loss = ops.where(known.holds(ids), loss, ops.full((), math.nan, loss.dtype))
         return loss
 
@@ -111,17 +153,39 @@ class CheckedTraining:
                 if ids is not None and known.size is not None:
                     yield ids, known
 
+    def _read_labels(self, y: Any) -> Iterator[tuple[Any, IdRange]]:
+        labels, known = self._of_logits(y), self._labels
+        if labels is not None and known.size is not None:
+            yield labels, known
+
     @property
     def _labels(self) -> IdRange:
-        """The ids that labels may be; all of them, for a loss that does not say what padding is."""
-        padding_id = getattr(getattr(self, "loss", None), "padding_id", None)
-        size: int = self.vocabulary_size  # type: ignore[attr-defined]
-        return IdRange("y", None if padding_id is None else size, padding_id)
+        """The ids that labels may be."""
+        (logits, *_) = self.outputs  # type: ignore[attr-defined]
+        return label_ids(self._loss_of_logits, logits.shape[-1])
 
-    def _check_arrays(self, x: Any, y: Any) -> None:
-        for ids, known in (*self._read(x), (y, self._labels)):
+    @property
+    def _loss_of_logits(self) -> Any:
+        return self._of_logits(getattr(self, "loss", None))
+
+    def _of_logits(self, by_output: Any) -> Any:
+        """What stands for the first output: losses or labels, of a model with one or several."""
+        if isinstance(by_output, dict):
+            return by_output.get(self.output_names[0])  # type: ignore[attr-defined]
+        if isinstance(by_output, list | tuple):
+            return by_output[0] if by_output else None
+        return by_output
+
+    def _check_arrays(self, x: Any, y: Any = None) -> None:
+        for ids, known in (*self._read(x), *self._read_labels(y)):
             if hasattr(ids, "__array__"):  # of whatever library, tensors of tf.data on JAX too
                 known.check(ids)
+
+    def _check_number(self, name: str, results: Any, x: Any, steps: int | None = None) -> None:
+        """Raises where the loss among results is NaN."""
+        loss = results["loss"] if isinstance(results, dict) else np.ravel(results)[0]
+        if math.isnan(loss):
+            raise ValueError(f"The loss of the {name} is NaN. {self._likely_cause(x, steps)}")
 
     def _likely_cause(self, x: Any, steps: int | None) -> str:
         """Of a loss that is NaN; from the data, if it can be read once more."""

@@ -11,6 +11,7 @@ from keras import ops
 from keras_luong.functional import float32_at_least, wider
 from keras_luong.models.compiled import CompiledFunctions
 from keras_luong.models.generation import Generation
+from keras_luong.models.memory_mask import memory_length
 from keras_luong.models.seq2seq import Seq2Seq
 
 Tensor = Any
@@ -19,14 +20,16 @@ Tensor = Any
 class Ensemble(Generation):
     """Decodes with the mean of the probabilities that several models give every token.
 
-    Attention scores are the mean of the models' too. The models may differ in all but their
-    vocabularies: they read the same ids and write the same ids.
+    Attention scores are the mean of the models' too, so their memories must be of one length; the
+    coverage penalty of a search counts the positions that all of them keep. Else the models may
+    differ in all but their vocabularies: they read the same ids and write the same ids.
 
     Args:
         models: Two `Seq2Seq` or more; one is legal.
 
     Raises:
-        ValueError: For no model, something else than a `Seq2Seq`, and vocabularies of two sizes.
+        ValueError: For no model, something else than a `Seq2Seq`, vocabularies of two sizes, and
+            memories of two lengths.
 
     Example:
 
@@ -46,6 +49,7 @@ class Ensemble(Generation):
         sizes = [model.vocabulary_size for model in self.models]
         if len(set(sizes)) > 1:
             raise ValueError(f"`models` must have one vocabulary. Received sizes: {sizes}")
+        _check_lengths([memory_length(model.encoder) for model in self.models])
         self._searches = CompiledFunctions()
 
     @property
@@ -73,11 +77,15 @@ class Ensemble(Generation):
     def encode(self, source: Tensor) -> tuple[list[Any], list[Any]]:
         """Reads source ids `(b, s)`: each model's memory, and each one's initial state."""
         memories, states = zip(*(model.encode(source) for model in self.models), strict=True)
+        _check_lengths([memory.values.shape[1] for memory in memories])
         return list(memories), list(states)
 
     def attended_mask(self, memories: list[Any]) -> Tensor | None:
-        """The positions that attention scores are of, boolean `(b, s)`."""
-        return self.models[0].attended_mask(memories[0])
+        """The positions that all models may attend to, boolean `(b, s)`."""
+        parts = zip(self.models, memories, strict=True)
+        masks = [model.attended_mask(memory) for model, memory in parts]
+        kept = [mask for mask in masks if mask is not None]
+        return reduce(ops.logical_and, kept) if kept else None
 
     def initial_state(self, states: list[Any], memories: list[Any]) -> list[list[Tensor]]:
         """The states a search starts from, one of each model."""
@@ -116,6 +124,15 @@ class Ensemble(Generation):
             return _mixed(steps, ids, states, [(memory, allowed) for memory in memories])
 
         return step
+
+
+def _check_lengths(lengths: list[int | None]) -> None:
+    """Raises for lengths of memories that are known to differ."""
+    if len({one for one in lengths if one is not None}) > 1:
+        raise ValueError(
+            "`models` must have memories of one length, since attention scores are averaged over "
+            f"the models. Received lengths for the same source: {lengths}"
+        )
 
 
 def _mixed(

@@ -3,6 +3,8 @@
 from typing import Any
 
 import keras
+import numpy as np
+from keras import ops
 
 # Not `log_softmax`: a softmax of log-probabilities gives the probabilities themselves.
 _PROBABILITIES = ("softmax", "sparsemax", "sigmoid", "hardsigmoid", "sparsesigmoid")
@@ -25,7 +27,7 @@ def check_head(head: keras.layers.Layer | None) -> None:
     """Raises for a head that ends in a softmax, a sparsemax or a sigmoid.
 
     They are found in Keras' layers, in layers that wrap another, and at the end of sequential and
-    functional models. What a layer of one's own computes is not seen.
+    functional models. What a layer of one's own computes `check_gives_logits` sees.
     """
     activation = None if head is None else _last_activation(head)
     if activation in _PROBABILITIES:
@@ -33,6 +35,33 @@ def check_head(head: keras.layers.Layer | None) -> None:
             f"`head` must return logits, which the loss and every search take the softmax of. "
             f"Leave the activation out. Received: a head that ends in {activation}, {head!r}"
         )
+
+
+def check_gives_logits(head: keras.layers.Layer | None, depth: Any) -> None:
+    """Raises for a head whose outputs are probabilities, whatever it makes them with.
+
+    It is tried on random vectors. Logits of them are hardly all positive and sum to 1 at each step.
+
+    Args:
+        head: A built layer, or `None` for the tied embedding.
+        depth: That of the vectors it takes.
+    """
+    if head is None or _is_plain(head):
+        return
+    vectors = np.random.default_rng(0).normal(size=(1, 3, depth)).astype("float32")
+    outputs = ops.convert_to_numpy(head(vectors, training=False)).astype("float32")
+    # In half precision the sum of many is off by some thousandths.
+    if (outputs >= 0).all() and np.allclose(outputs.sum(axis=-1), 1.0, atol=0.01):
+        raise ValueError(
+            "`head` must return logits, which the loss and every search take the softmax of. "
+            "Received: a head whose outputs are probabilities, positive and of the sum 1 at every "
+            f"step, {head!r}"
+        )
+
+
+def _is_plain(head: keras.layers.Layer) -> bool:
+    """Whether nothing needs to be computed: the weights may be large."""
+    return type(head) is keras.layers.Dense and head.activation is keras.activations.linear
 
 
 def _last_activation(layer: Any) -> str | None:

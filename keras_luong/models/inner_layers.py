@@ -1,4 +1,4 @@
-"""The layers inside a layer, with the way to each."""
+"""The layers inside a layer, with the way to each: the one walk over nested layers."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -9,17 +9,18 @@ import keras
 _LISTS_OF_KERAS = {"_layers", "_operations", "_operations_by_depth"}
 
 
-def inner_layers(part: Any) -> Iterator[tuple[list[Any], Any]]:
+def inner_layers(part: Any, closed: tuple[type, ...] = ()) -> Iterator[tuple[list[Any], Any]]:
     """Finds the layers that a layer, or a structure of layers, holds, itself included.
 
     Args:
         part: A layer, or a list, tuple or mapping of layers.
+        closed: Classes of layers that are found, and not what they hold.
 
     Yields:
         `(path, layer)`, each layer once: attributes, indices and keys that lead from `part` to it,
         as `layer_at` takes them.
     """
-    yield from _walk(part, [], set())
+    yield from _walk(part, [], set(), closed)
 
 
 def layer_at(part: Any, path: list[Any]) -> Any:
@@ -29,7 +30,9 @@ def layer_at(part: Any, path: list[Any]) -> Any:
     return part
 
 
-def _walk(part: Any, path: list[Any], seen: set[int]) -> Iterator[tuple[list[Any], Any]]:
+def _walk(
+    part: Any, path: list[Any], seen: set[int], closed: tuple[type, ...]
+) -> Iterator[tuple[list[Any], Any]]:
     if not isinstance(part, list | tuple | Mapping | keras.Layer):
         return
     if isinstance(part, keras.Layer):
@@ -37,8 +40,10 @@ def _walk(part: Any, path: list[Any], seen: set[int]) -> Iterator[tuple[list[Any
             return
         seen.add(id(part))
         yield path, part
+        if isinstance(part, closed):
+            return
     for step, one in _members(part):
-        yield from _walk(one, [*path, step], seen)
+        yield from _walk(one, [*path, step], seen, closed)
 
 
 def _members(part: Any) -> list[tuple[Any, Any]]:

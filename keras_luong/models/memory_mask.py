@@ -1,6 +1,5 @@
 """Which positions of a memory are kept, and which encoders a decoder can read from."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -8,6 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_luong.ids import PADDING_ID
+from keras_luong.models.inner_layers import inner_layers
 
 Tensor = Any
 # A multiple of what encoders divide a length by.
@@ -57,42 +57,47 @@ def check_encoder(encoder: Any, needs_every_id: bool) -> None:
             )
     if any(isinstance(one, keras.layers.RNN) and one.go_backwards for one in recurrent):
         _check_order(encoder)
-    length = _memory_length(encoder)
+    length = memory_length(encoder)
     if length not in (None, _LENGTH):
         _check_shorter(encoder, length, needs_every_id)
 
 
-def _recurrent_layers(encoder: Any) -> list[Any]:
-    """The recurrent layers inside; one that reads both ways stands for its two."""
-    found, waiting, seen = [], [encoder], set()
-    while waiting:
-        layer = waiting.pop()
-        if id(layer) in seen:
-            continue
-        seen.add(id(layer))
-        if isinstance(layer, keras.layers.RNN | keras.layers.Bidirectional):
-            found.append(layer)
-        else:
-            waiting.extend(_layers_held_by(layer))
-    return found
-
-
-def _layers_held_by(layer: Any) -> Iterator[keras.layers.Layer]:
-    """Layers among the attributes of a layer, and in lists and dictionaries of it."""
-    for value in layer.layers if isinstance(layer, keras.Model) else vars(layer).values():
-        several = list(value.values()) if isinstance(value, dict) else value
-        for one in several if isinstance(several, list | tuple) else [several]:
-            if isinstance(one, keras.layers.Layer):
-                yield one
-
-
-def _memory_length(encoder: Any) -> int | None:
-    """Length of the memory of a source of `_LENGTH` ids, if that can be told without running it."""
-    source = keras.KerasTensor((None, _LENGTH), dtype="int32")
+def memory_length(encoder: Any) -> int | None:
+    """How many positions an encoder makes of `_LENGTH` ids, if that can be told."""
     try:
-        return _memory_of(encoder.compute_output_spec(source)).shape[1]
+        length = _symbolic_length(encoder)
+        return _try_out(encoder).shape[1] if length is None else length
     except Exception:  # an encoder of one's own need not take that length
         return None
+
+
+def check_memory(encoder: Any, memory: Any) -> None:
+    """Raises for a memory that is no sequence of vectors, `(b, s, d)`."""
+    shape = tuple(getattr(memory, "shape", ()))
+    if len(shape) != 3:
+        raise ValueError(
+            "The memory of an encoder must be of the shape (batch, memory length, depth): a "
+            "recurrent layer returns it with `return_sequences=True`, and "
+            "keras.layers.Reshape((-1, depth)) makes it of a picture. Received an encoder whose "
+            f"memory has the shape {shape}: {encoder!r}"
+        )
+
+
+def _recurrent_layers(encoder: Any) -> list[Any]:
+    """The recurrent layers inside; one that reads both ways stands for its two."""
+    recurrent = keras.layers.RNN, keras.layers.Bidirectional
+    return [one for _, one in inner_layers(encoder, recurrent) if isinstance(one, recurrent)]
+
+
+def _symbolic_length(encoder: Any) -> int | None:
+    if not isinstance(encoder, keras.Layer):
+        return None
+    source = keras.KerasTensor((None, _LENGTH), dtype="int32")
+    return _memory_of(encoder.compute_output_spec(source)).shape[1]
+
+
+def _try_out(encoder: Any) -> Tensor:
+    return _memory_of(encoder(np.ones((1, _LENGTH), "int32"), training=False))
 
 
 def _check_order(encoder: Any) -> None:
@@ -116,7 +121,7 @@ def _check_shorter(encoder: Any, length: int, needs_every_id: bool) -> None:
             "A copy mechanism needs a memory with a position for each source id. Received an "
             f"encoder that makes {length} positions of {_LENGTH} ids: {encoder!r}"
         )
-    shape = _carried_mask_shape(_memory_of(encoder(np.ones((1, _LENGTH), "int32"), training=False)))
+    shape = _carried_mask_shape(_try_out(encoder))
     if shape != (1, length):
         raise ValueError(
             "An encoder whose memory has another length than its source must say which positions "

@@ -21,9 +21,11 @@ from keras_luong.models.checked_training import CheckedTraining
 from keras_luong.models.compiled import CompiledFunctions
 from keras_luong.models.forced_decoding import DecoderWithScores, ForcedDecoding, Rates
 from keras_luong.models.generation import Generation
-from keras_luong.models.head_checks import check_head
+from keras_luong.models.head_checks import check_gives_logits, check_head
 from keras_luong.models.id_ranges import check_embedded, source_ids, target_ids
-from keras_luong.models.memory_mask import check_encoder
+from keras_luong.models.made_of_layers import MadeOfLayers, check_positions
+from keras_luong.models.memory_mask import check_encoder, check_memory
+from keras_luong.models.seq2seq_with_scores import Seq2SeqWithScores
 from keras_luong.models.shared_layers import deserialized_parts, serialized_parts
 from keras_luong.models.step_checks import check_steps_of_embedding, check_steps_of_head
 from keras_luong.models.vocabulary_product import (
@@ -60,7 +62,7 @@ class ScoredTarget(NamedTuple):
 
 
 @keras.saving.register_keras_serializable(package="keras_luong")
-class Seq2Seq(Generation, CheckedTraining, keras.Model):
+class Seq2Seq(MadeOfLayers, Generation, CheckedTraining, keras.Model):
     """A sequence-to-sequence model: source ids and target ids in, logits of the next ids out.
 
     A functional `keras.Model`: `compile`, `fit`, `evaluate` and `.keras` files work as they do for
@@ -106,11 +108,11 @@ class Seq2Seq(Generation, CheckedTraining, keras.Model):
 
     Raises:
         ValueError: For parts that do not fit together and options out of range; for a head or a
-            target embedding that does not treat every step by itself, and a head that ends in a
-            softmax; for an encoder that is stateful, whose memory stands in reverse, or whose
-            memory has another length than the source and carries no mask. For ids that the model
-            does not have: at once in arrays, and wherever values are known; where a compiled step
-            cannot raise, `fit` raises at the end of the epoch, whose loss is NaN.
+            target embedding that does not treat every step by itself, and a head that returns
+            probabilities; for an encoder that is stateful, whose memory is not of rank 3, stands
+            in reverse, or has another length than the source and carries no mask. For ids that the
+            model does not have: at once in arrays, and wherever values are known; where a compiled
+            step cannot raise, `fit` raises at the end of the epoch, whose loss is NaN.
         TypeError: For parts and options of another type.
 
     Example:
@@ -128,14 +130,6 @@ class Seq2Seq(Generation, CheckedTraining, keras.Model):
         [Luong, Pham, Manning 2015](https://arxiv.org/abs/1508.04025).
     """
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> "Seq2Seq":
-        # `keras.models.clone_model` calls a class that takes any number of positional arguments as
-        # `cls(inputs, outputs)`. For any other it returns a plain functional model, which cannot
-        # generate, and asks nobody.
-        if args and all(map(keras.utils.is_keras_tensor, keras.tree.flatten(args))):
-            raise TypeError(_NO_CLONE)
-        return super().__new__(cls, *args, **kwargs)
-
     def __init__(
         self,
         encoder: Any,
@@ -151,7 +145,7 @@ class Seq2Seq(Generation, CheckedTraining, keras.Model):
         consistency: float = 0.0,
         **kwargs: Any,
     ) -> None:
-        _check_positions(others)
+        check_positions("Seq2Seq takes `encoder`, `target_embedding`, `decoder` and `head`", others)
         _check_options(kwargs)
         check_instance("copy_mechanism", copy_mechanism, CopyMechanism, optional=True)
         check_instance("scheduled_sampling", scheduled_sampling, ScheduledSampling, optional=True)
@@ -168,9 +162,11 @@ class Seq2Seq(Generation, CheckedTraining, keras.Model):
         rates = Rates(dropout, variational_dropout, word_dropout)
         forced = ForcedDecoding(target_embedding, decoder, head, copy_mechanism, rates)
         encoded = _memory_and_states(encoder(_known_source(copy_mechanism, source)))
+        check_memory(encoder, encoded[0])
         check_encoder(encoder, needs_every_id=copy_mechanism is not None)
         logits, _ = forced(source, *encoded, target)
         check_steps_of_head(head, decoder.cell.output_size)
+        check_gives_logits(head, decoder.cell.output_size)
         check_embedded(target_embedding, copy_mechanism, logits.shape[-1])
         super().__init__(inputs=[source, target], outputs=logits, **kwargs)
         self.encoder = encoder
@@ -250,17 +246,25 @@ class Seq2Seq(Generation, CheckedTraining, keras.Model):
         apart = self.loss.divergence(y, y_pred, other, sample_weight)
         return 0.5 * (loss + of_other) + self.consistency * apart
 
-    def with_attention_scores(self) -> keras.Model:
+    def with_attention_scores(self) -> Seq2SeqWithScores:
         """The same layers as a model that is trained on where it looks too.
 
         Returns:
-            A `keras.Model` from source and target ids to `[logits, attention scores (b, t, s)]`,
-            uncompiled. It shares all weights with this one. With scores there is no fast loop, and
-            it is trained on one pass, whatever `consistency` is.
+            A `Seq2SeqWithScores` from source and target ids to `[logits, attention scores (b, t,
+            s)]`, uncompiled. It shares all weights with this one. With scores there is no fast
+            loop, and it is trained on one pass, whatever `consistency` is.
 
         Raises:
             ValueError: For a model with scheduled sampling, which reads words that no alignment is
                 given for.
+        """
+        return Seq2SeqWithScores(self, name=f"{self.name}_with_scores")
+
+    def forced_with_scores(self) -> list[Any]:
+        """The symbolic `[logits, attention scores]` of the model's inputs.
+
+        Raises:
+            ValueError: As `with_attention_scores`.
         """
         if self.scheduled_sampling is not None:
             raise ValueError(
@@ -272,10 +276,9 @@ class Seq2Seq(Generation, CheckedTraining, keras.Model):
         decoder = DecoderWithScores(self.decoder)
         parts = self.target_embedding, decoder, self.head, self.copy_mechanism
         encoded = _memory_and_states(self.encoder(_known_source(self.copy_mechanism, source)))
-        outputs = ForcedDecoding(*parts, rates)(
-            source, *encoded, target, return_attention_scores=True
+        return list(
+            ForcedDecoding(*parts, rates)(source, *encoded, target, return_attention_scores=True)
         )
-        return keras.Model([source, target], list(outputs), name=f"{self.name}_with_scores")
 
     @property
     def max_source_length(self) -> int | None:
@@ -525,21 +528,6 @@ def _check_consistency(consistency: float, scheduled_sampling: Any) -> None:
         raise ValueError(
             "Scheduled sampling counts a step for each of the two passes of consistency: one of "
             f"them must be left out. Received: consistency={consistency} and {scheduled_sampling!r}"
-        )
-
-
-_NO_CLONE = (
-    "Seq2Seq is made of layers, not of inputs and outputs: keras.models.clone_model cannot clone "
-    "it. Write clone = Seq2Seq.from_config(model.get_config()), and for the same weights "
-    "clone.set_weights(model.get_weights())"
-)
-
-
-def _check_positions(others: tuple[Any, ...]) -> None:
-    if others:
-        raise TypeError(
-            "Seq2Seq takes `encoder`, `target_embedding`, `decoder` and `head` by position and all "
-            f"other options by name. Received besides: {others!r}"
         )
 
 

@@ -73,6 +73,15 @@ _MODEL, _SOURCE, _TARGET, _CONFIG = (
     "translator.json",
 )
 
+_NOT_LOADED = (
+    "The translator was loaded with `compile=False`, without its loss and optimizer: load it with "
+    "`compile=True`, or call `translator.model.compile` before `fit`."
+)
+_NOT_SAVED = (
+    "The translator was trained before it was saved, and saved without its loss and optimizer: "
+    "call `translator.model.compile` before `fit`."
+)
+
 
 def _locked(fit: Callable[_Given, _Returned]) -> Callable[_Given, _Returned]:
     """Keeps other processes out of the `checkpoint_dir` of `fit`, from its first line on."""
@@ -133,7 +142,7 @@ class Translator:
         self.max_length = count_of("max_length", max_length)
         self.training_data: list[dict[str, Any]] = []
         self._functions = CompiledFunctions()
-        self._lacks_training = False
+        self._lacks_training = ""
 
     @_locked
     def fit(
@@ -199,10 +208,10 @@ class Translator:
 
         Raises:
             BlockingIOError: If another process trains in `checkpoint_dir`.
-            ValueError: If no pair is left, for a model that is quantized or was loaded without its
-                loss and optimizer, for subwords that cannot be drawn, for `EncodedFiles` of other
-                tokenizers or with sentences that are too long, and for a checkpoint of another
-                training.
+            ValueError: If no pair is left, for a model that is quantized or was loaded or saved
+                without its loss and optimizer, for tokenizers that do not fit the model, for
+                subwords that cannot be drawn, for `EncodedFiles` of other tokenizers or with
+                sentences that are too long, and for a checkpoint of another training.
         """
         if self.model.is_quantized:
             raise ValueError(
@@ -210,10 +219,9 @@ class Translator:
                 "before `quantize`, or load it as it was saved then."
             )
         if self._lacks_training and not self.model.compiled:
-            raise ValueError(
-                "The translator was loaded with `compile=False`, without its loss and optimizer: "
-                "load it with `compile=True`, or call `translator.model.compile` before `fit`."
-            )
+            raise ValueError(self._lacks_training)
+        # Each of them may have been replaced since they were found to fit.
+        _check_fit(self.model, self.source_tokenizer, self.target_tokenizer)
         for place in (log_dir, checkpoint_dir):
             if place is not None:
                 path_of(place)  # raises before any work
@@ -559,7 +567,7 @@ class Translator:
         Args:
             path: The folder. It may have a scheme, such as `gs://bucket/en_de`.
             compile: Whether the optimizer and the loss are loaded. Without them `fit` raises an
-                error, and `save` saves none.
+                error, and `save` saves none, so that `fit` raises after another `load` too.
 
         Raises:
             FileNotFoundError: If `path` is not such a folder.
@@ -582,7 +590,10 @@ class Translator:
         tokenizers = (SubwordTokenizer.load(folder / name) for name in (_SOURCE, _TARGET))
         translator = cls(model, *tokenizers, **config)
         translator.training_data = training_data
-        translator._lacks_training = not compile
+        if not compile:
+            translator._lacks_training = _NOT_LOADED
+        elif training_data:
+            translator._lacks_training = _NOT_SAVED
         return translator
 
     def export(

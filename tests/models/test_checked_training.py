@@ -39,11 +39,11 @@ class Batches(keras.utils.PyDataset):
         return self.batch
 
 
-def tiny(optimizer="sgd", **options):
+def tiny(optimizer="sgd", loss=None, **options):
     source, target = (keras.Input((3,), dtype="int32", name=name) for name in ("source", "target"))
     words = keras.layers.Embedding(5, 4)(source) + keras.layers.Embedding(6, 4)(target)
     model = Tiny([source, target], keras.layers.Dense(6)(words))
-    model.compile(optimizer, MaskedCrossentropy(**options), jit_compile=COMPILED)
+    model.compile(optimizer, loss or MaskedCrossentropy(**options), jit_compile=COMPILED)
     return model
 
 
@@ -87,6 +87,75 @@ def test_arrays_are_looked_at_before_the_first_step(side, value):
         with pytest.raises(ValueError, match=message):
             model.predict(list(x), verbose=0)
     np.testing.assert_array_equal(weights(model), before)
+
+
+@pytest.mark.parametrize(("side", "value"), OUTSIDE)
+def test_one_batch_is_looked_at_as_a_whole_set_is(side, value):
+    model, (x, y) = made(), batch(side, value)
+    before = weights(model)
+    message = rf"`{side}` must hold integers from 0 to [45].*Received: {value} at \(1, 1\)"
+    with pytest.raises(ValueError, match=message):
+        model.train_on_batch(x, y)
+    with pytest.raises(ValueError, match=message):
+        model.test_on_batch(list(x), y, return_dict=True)
+    if side != "y":
+        with pytest.raises(ValueError, match=message):
+            model.predict_on_batch(x)
+    np.testing.assert_array_equal(weights(model), before)
+
+
+def test_one_batch_without_a_number_raises():
+    exploding = tiny(keras.optimizers.SGD(np.inf))
+    assert np.isfinite(exploding.train_on_batch(*batch()))
+    for step in (exploding.train_on_batch, exploding.test_on_batch):
+        with pytest.raises(ValueError, match=r"loss of the batch is NaN.*exploded"):
+            step(*batch())
+
+
+def test_arrays_of_a_validation_are_looked_at_before_the_first_step():
+    model = made()
+    with pytest.raises(ValueError, match="`target` must hold .*Received: 6 at"):
+        model.fit(*batch(), validation_data=batch("target", 6), verbose=0)
+    np.testing.assert_array_equal(
+        weights(model), np.concatenate(list(map(np.ravel, compiled()[1])))
+    )
+
+
+def keras_loss(**options):
+    return keras.losses.SparseCategoricalCrossentropy(from_logits=True, **options)
+
+
+def test_the_labels_of_a_loss_of_keras_are_looked_at_too():
+    model = tiny(loss=keras_loss())
+    for step in (functools.partial(model.fit, verbose=0), model.train_on_batch):
+        with pytest.raises(ValueError, match=r"`y` must hold integers from 0 to 5\. Received: 6"):
+            step(*batch("y", 6))
+    if COMPILED:  # torch raises in the step
+        with pytest.raises(ValueError, match=r"loss of epoch 1 is NaN.*`y` must.*Received: 6 at"):
+            model.fit(Batches(batch("y", 6)), verbose=0)
+
+
+def test_the_class_that_a_loss_of_keras_ignores_is_no_label_outside():
+    model = tiny(loss=keras_loss(ignore_class=-1))
+    assert np.isfinite(model.train_on_batch(*batch("y", -1)))
+    with pytest.raises(ValueError, match=r"from 0 to 5 \(or -1\)\. Received: -2"):
+        model.train_on_batch(*batch("y", -2))
+
+
+def test_a_loss_of_probabilities_raises_at_the_first_step():
+    model = tiny(loss="sparse_categorical_crossentropy")
+    with pytest.raises(ValueError, match=r"returns logits.*`from_logits=True`.*loss='sparse_"):
+        model.train_on_batch(*batch())
+
+
+@pytest.mark.parametrize("wrap", [lambda name, one: [one], lambda name, one: {name: one}])
+def test_losses_and_labels_by_output(wrap):
+    model = tiny()
+    (name,) = model.output_names
+    model.compile("sgd", wrap(name, keras_loss()), jit_compile=False)
+    x, y = batch("y", 6)
+    with pytest.raises(ValueError, match=r"`y` must hold integers from 0 to 5\. Received: 6"):
+        model.fit(x, wrap(name, y), verbose=0)
 
 
 @pytest.mark.skipif(not COMPILED, reason="torch raises in the step")

@@ -125,6 +125,7 @@ def test_scheduled_sampling_would_count_twice():
 
 def test_a_loss_that_compares_nothing():
     model = compiled(0.5, 0.1)
-    model.compile("sgd", loss="sparse_categorical_crossentropy", jit_compile=JAX)
-    with pytest.raises(ValueError, match="Received: loss='sparse_categorical_crossentropy'"):
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile("sgd", loss=loss, jit_compile=JAX)
+    with pytest.raises(ValueError, match="Received: loss=<.*sparse_categorical"):
         model.train_on_batch(INPUTS, TARGETS)

@@ -21,6 +21,11 @@ def test_clone_model_raises_and_names_what_clones():
         np.testing.assert_array_equal(one, other)
 
 
+def test_clone_model_raises_for_a_model_with_scores_too():
+    with pytest.raises(TypeError, match=r"Seq2SeqWithScores\.from_config\(model\.get_config"):
+        keras.models.clone_model(build().with_attention_scores())
+
+
 def test_a_copy_of_an_ensemble_searches_with_its_own_weights():
     ensemble = Ensemble([build()])
     randomize(ensemble.models[0])

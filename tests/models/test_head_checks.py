@@ -4,7 +4,7 @@ import keras
 import pytest
 from keras import layers, ops
 
-from keras_luong.models.head_checks import check_head
+from keras_luong.models.head_checks import check_gives_logits, check_head
 from tests.models.test_seq2seq import UNITS, build
 
 
@@ -70,3 +70,71 @@ def test_a_model_is_not_made_with_such_a_head():
     model.head.activation = keras.activations.softmax
     with pytest.raises(ValueError, match=r"`head` must return logits"):
         type(model)(model.encoder, model.target_embedding, model.decoder, model.head)
+
+
+class OwnSoftmax(layers.Dense):
+    def call(self, inputs, training=None):
+        return ops.softmax(super().call(inputs))
+
+
+class Normalized(layers.Layer):
+    """Probabilities without a softmax."""
+
+    def call(self, vectors):
+        positive = ops.square(vectors)
+        return positive / ops.sum(positive, axis=-1, keepdims=True)
+
+
+def softmax(logits):
+    return ops.exp(logits) / ops.sum(ops.exp(logits), axis=-1, keepdims=True)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        lambda: OwnSoftmax(5),
+        Normalized,
+        lambda: layers.Lambda(lambda logits: softmax(logits)),
+        lambda: layers.Dense(5, activation=lambda logits: softmax(logits)),
+        lambda: keras.Sequential([layers.Dense(5), layers.Lambda(lambda one: softmax(one))]),
+        lambda: functional(layers.Dense(5), softmax),
+        lambda: layers.TimeDistributed(OwnSoftmax(5)),
+        # Of a large vocabulary in half precision.
+        lambda: OwnSoftmax(3000, dtype="float16"),
+        lambda: OwnSoftmax(3000, dtype="bfloat16"),
+    ],
+)
+def test_probabilities_are_seen_by_trying(head):
+    head = head()
+    with pytest.raises(ValueError, match="outputs are probabilities.*sum 1 at every step, <"):
+        check_gives_logits(head, UNITS)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        lambda: None,
+        lambda: layers.Dense(5),
+        lambda: layers.Dense(5, activation="relu"),
+        lambda: layers.Dense(5, activation="log_softmax"),
+        lambda: layers.Dense(5, kernel_initializer="zeros"),
+        lambda: layers.Dense(5, "relu", kernel_initializer="zeros", bias_initializer="ones"),
+        lambda: keras.Sequential([layers.Dense(5, activation="softmax"), layers.Dense(5)]),
+        # Of the sum 1, and some of them negative.
+        lambda: functional(layers.Dense(5), lambda one: one - ops.mean(one, -1, True) + 0.2),
+    ],
+)
+def test_what_is_tried_and_gives_logits_passes(head):
+    check_gives_logits(head(), UNITS)
+
+
+def test_of_a_plain_product_nothing_is_computed():
+    head = layers.Dense(5)
+    check_gives_logits(head, UNITS)
+    assert not head.built
+
+
+def test_a_model_is_not_made_with_a_head_of_ones_own_that_gives_probabilities():
+    model = build(tied=False)
+    with pytest.raises(ValueError, match="outputs are probabilities"):
+        type(model)(model.encoder, model.target_embedding, model.decoder, OwnSoftmax(11))

@@ -7,6 +7,8 @@ from keras import ops
 
 from keras_luong import AttentionDecoder, AttentionDecoderCell, LuongAttention, Seq2Seq
 from keras_luong.layers import CopyMechanism, FastRNN
+from keras_luong.models import Ensemble
+from keras_luong.models.memory_mask import memory_length
 from keras_luong.search import BeamSearch
 
 IDS, DEPTH = 9, 4
@@ -96,6 +98,37 @@ def test_a_copy_mechanism_needs_a_memory_as_long_as_the_source():
         model(encoder(Pyramid()), copy_mechanism=CopyMechanism(IDS))
 
 
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (keras.layers.GRU(DEPTH), r"\(None, 4\)"),
+        (keras.layers.GRU(DEPTH, return_state=True), r"\(None, 4\)"),
+        (lambda memory: memory[:, None], r"\(None, 1, None, 4\)"),
+    ],
+    ids=["last", "last and state", "rank 4"],
+)
+def test_a_memory_has_a_vector_for_each_position(layer, shape):
+    with pytest.raises(ValueError, match=rf"`return_sequences=True`.*has the shape {shape}: <Func"):
+        model(encoder(layer))
+
+
+class Halved(keras.layers.Layer):
+    """Of a length that only a run shows."""
+
+    def call(self, inputs):
+        return inputs[:, ::2]
+
+    def compute_output_shape(self, shape):
+        return shape[0], None, shape[2]
+
+
+@pytest.mark.filterwarnings("ignore:.*destroy the mask")
+def test_a_length_that_no_shape_shows_is_tried_out():
+    assert memory_length(encoder(Halved())) == 32 and memory_length(encoder()) == 64
+    with pytest.raises(ValueError, match="carry a Keras mask.*32 positions of 64 ids"):
+        model(encoder(Halved()))
+
+
 class Inside(keras.layers.Layer):
     """An encoder of one's own with a layer inside."""
 
@@ -148,3 +181,40 @@ def test_a_memory_in_reverse_is_an_error(make):
 )
 def test_a_layer_that_reads_backwards_may_be_turned(layers):
     assert model(encoder(*layers()))((SOURCE, TARGET)).shape == (2, 3, IDS)
+
+
+def test_models_with_memories_of_two_lengths_are_no_ensemble():
+    plain, pyramid = (model(encoder(*layers)) for layers in ([], [Pyramid()]))
+    message = r"memories of one length.*same source: \[64, 32\]"
+    with pytest.raises(ValueError, match=message):
+        Ensemble([plain, pyramid])
+    assert Ensemble([pyramid, pyramid]).models == [pyramid, pyramid]
+
+
+def test_lengths_that_are_known_late_raise_at_the_first_call():
+    both = Ensemble([model(encoder()) for _ in range(2)])
+    both.models[1] = model(encoder(Pyramid()))
+    with pytest.raises(ValueError, match=r"memories of one length.*same source: \[6, 3\]"):
+        both.encode(SOURCE)
+
+
+@pytest.mark.parametrize("turn", [1, -1])
+def test_an_ensemble_covers_what_all_its_models_may_attend_to(turn):
+    models = [model(encoder()), model(encoder(embedding=WithoutSixes))][::turn]
+    both = Ensemble(models)
+    kept = ops.convert_to_numpy(both.attended_mask(both.encode(SOURCE)[0]))
+    assert kept.tolist() == ((SOURCE != 0) & (SOURCE != 6)).tolist()
+
+
+def test_a_layer_in_a_list_in_a_dictionary_is_found():
+    class Held(keras.layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.read = {"words": [keras.layers.Embedding(IDS, DEPTH), lstm(go_backwards=True)]}
+
+        def call(self, source):
+            words, reader = self.read["words"]
+            return reader(words(source))
+
+    with pytest.raises(ValueError, match="order of the source"):
+        model(Held())

@@ -497,7 +497,16 @@ def test_a_model_and_tokenizers_that_do_not_fit(tokenizer):
         with pytest.raises(TypeError, match="`target_tokenizer` .*, without vocabulary_size, "):
             encode_pairs(PAIRS, tokenizer, wrong)
     # Rows of the embedding that no text reaches do no harm.
-    assert Translator(model, other, tokenizer).translate([""]) == [""]
+    translator = Translator(model, other, tokenizer)
+    assert translator.translate([""]) == [""]
+    # What was replaced since then is looked at before it is trained.
+    translator.target_tokenizer = other
+    with pytest.raises(ValueError, match="logits for 17 target ids, .* tokenizer has 16"):
+        translator.fit(PAIRS)
+    translator.target_tokenizer = tokenizer
+    translator.model = luong_seq2seq(10, VOCABULARY, units=4)
+    with pytest.raises(ValueError, match="embeds 10 source ids, and the source tokenizer has 16"):
+        translator.fit(PAIRS)
 
 
 # Training
@@ -971,6 +980,27 @@ def test_to_translate_needs_nothing_of_the_training(fixed, tokenizer, tmp_path):
         loaded.fit(PAIRS)
     loaded.model.compile("sgd", loss=MaskedCrossentropy(), run_eagerly=True)
     assert loaded.fit(PAIRS, epochs=1, verbose=0).epoch == [0]
+
+
+def test_a_trained_translator_that_was_saved_without_its_optimizer_says_so(tokenizer, tmp_path):
+    trained = eager(make(tokenizer))
+    trained.fit(PAIRS, epochs=1, verbose=0)
+    trained.save(tmp_path / "trained")
+    Translator.load(tmp_path / "trained", compile=False).save(tmp_path / "without")
+    loaded = Translator.load(tmp_path / "without")
+    with pytest.raises(ValueError, match="trained before .* saved without its loss and optimizer"):
+        loaded.fit(PAIRS)
+    assert eager(loaded).fit(PAIRS, epochs=1, verbose=0).epoch == [0]
+
+
+def test_a_translator_that_was_never_trained_needs_no_optimizer_in_its_file(
+    tokenizer, fit_of, tmp_path
+):
+    make(tokenizer).save(tmp_path / "new")
+    loaded = Translator.load(tmp_path / "new")
+    calls = fit_of(loaded)
+    loaded.fit(PAIRS)
+    assert len(calls) == 1
 
 
 def contents(folder):

@@ -164,9 +164,7 @@ def test_an_id_outside_the_vocabulary_raises_and_is_nan_under_xla(batch, bad_id)
     y_true[0, 1] = bad_id
     of_metrics = TokenAccuracy().update_state, Perplexity().update_state
     for call in (loss, *of_metrics):
-        message = (
-            rf"`y_true` must hold integers from 0 to 7 \(or 0\)\. Received: {bad_id} at \(0, 1\)"
-        )
+        message = rf"`y_true` must hold integers from 0 to 7\. Received: {bad_id} at \(0, 1\)"
         with pytest.raises(ValueError, match=message):
             call(y_true, logits)
         with pytest.raises(tf.errors.InvalidArgumentError, match=rf"from 0 to 7.*{bad_id}"):
