@@ -4,6 +4,7 @@ import contextlib
 import io
 import math
 import os
+import reprlib
 import zipfile
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -130,10 +131,8 @@ def check_finite(place: str, array: np.ndarray, may_be_infinite: bool = False) -
         return
     wrong = np.isnan(array) if may_be_infinite else ~np.isfinite(array)
     if wrong.any():
-        allowed = "no NaN" if may_be_infinite else "finite numbers"
-        raise ValueError(
-            f"{place} must hold {allowed}. Received: {np.count_nonzero(wrong)} others of {wrong.size}"
-        )
+        allowed, count = "no NaN" if may_be_infinite else "finite numbers", np.count_nonzero(wrong)
+        raise ValueError(f"{place} must hold {allowed}. Received: {count} others of {wrong.size}")
 
 
 def _array(file: IO[bytes], size: int, kinds: str, shape: Shape | None) -> np.ndarray:
@@ -156,7 +155,8 @@ def _header(file: IO[bytes]) -> tuple[np.dtype[Any], tuple[int, ...]]:
         version = np.lib.format.read_magic(file)
         shape, _, dtype = _HEADERS[version](file)
     except Exception as error:  # Python parses the header, and raises what it likes
-        raise ValueError(f"it has no header of an array: {type(error).__name__}") from error
+        reason = reprlib.repr(f"{type(error).__name__}: {error}")
+        raise ValueError(f"it has no header of an array ({reason})") from error
     return dtype, shape
 
 

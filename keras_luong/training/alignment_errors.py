@@ -14,7 +14,7 @@ from keras_luong.training.alignment_images import Alignment
 Links = frozenset[tuple[int, int]]
 
 # `3-4` is sure, `3p4` and `3?4` are possible.
-_LINK = re.compile(r"(\d+)([-p?])(\d+)")
+_LINK = re.compile(r"([0-9]{1,9})([-p?])([0-9]{1,9})")
 _WORD_START = "▁"
 
 
