@@ -160,6 +160,7 @@ class Translator:
         checkpoint_dir: PathLike | None = None,
         checkpoint_freq: int | str = "epoch",
         checkpoint_keep: int = 1,
+        check_hashes: bool = True,
         verbose: Any = "auto",
     ) -> keras.callbacks.History:
         """Trains the model on pairs of texts.
@@ -198,6 +199,8 @@ class Translator:
             checkpoint_freq: Batches between two checkpoints, or `"epoch"`.
             checkpoint_keep: How many of the newest stay, for
                 `keras_luong.training.average_checkpoints`.
+            check_hashes: Whether a checkpoint to resume from is compared with its SHA-256 first, as
+                in `TrainingCheckpoint`.
             verbose: As in `keras.Model.fit`.
 
         Returns:
@@ -273,6 +276,7 @@ class Translator:
                 steps_per_epoch=batches.steps_per_epoch,
                 save_freq=checkpoint_freq,
                 keep=checkpoint_keep,
+                check_hashes=check_hashes,
                 callbacks=callbacks,
                 settings={**settings, **data},
             )

