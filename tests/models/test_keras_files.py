@@ -30,6 +30,7 @@ def test_a_config_that_is_none_has_no_count():
     assert count_declared({"class_name": "Nothing", "config": {}}) is None
 
 
+@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
 def test_no_memory_is_taken_for_what_is_declared():
     huge = keras.Sequential([keras.Input((None,)), keras.layers.Embedding(3, 2, name="words")])
     config = keras.saving.serialize_keras_object(huge)

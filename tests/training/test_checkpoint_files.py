@@ -91,6 +91,7 @@ ATTACKS = [
     (note(lambda found: found.pop("stopped") and None), "position.json' .*it must be an object"),
     (note(lambda found: found.pop("state") and None), "position.json' .*it must be an object"),
     (note(lambda found: found.update(step=10**9)), "position.json' .*`step` must be that of the"),
+    (note(lambda found: found.update(step=10**9, epoch=10**9 // STEPS)), "`step` must be that of"),
     (note(lambda found: found.update(step=-2)), "position.json' .*`step` must be an integer"),
     (note(lambda found: found.update(step=2.0)), "position.json' .*`step` must be an integer"),
     (note(lambda found: found.update(step="2")), "position.json' .*`step` must be an integer"),
