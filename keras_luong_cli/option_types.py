@@ -91,7 +91,7 @@ def scores(text: str) -> dict[str, object]:
         raise argparse.ArgumentTypeError("cannot be read from standard input, which is closed")
     try:
         found = json.loads(sys.stdin.read() if text == "-" else path(text).read_text("utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise argparse.ArgumentTypeError(f"must be a JSON file. {text!r}: {error}") from error
     if not isinstance(found, dict):
         raise argparse.ArgumentTypeError(f"must hold an object: scores by name. {text!r} does not")

@@ -12,6 +12,7 @@ from keras_luong.folders import whole_file
 from keras_luong.functional import IdRange
 from keras_luong.iterables import rows_in_order
 from keras_luong.paths import PathLike, local_copy, path_of
+from keras_luong.stored_arrays import array_archive
 
 Array = Any
 
@@ -61,7 +62,8 @@ class Shortlist:
                     f"{ids.dtype}"
                 )
         if min(self.frequent, default=0) < 0:
-            raise ValueError(f"frequent ids must be at least 0. Received: {self.frequent.tolist()}")
+            negative = self.frequent[self.frequent < 0][:5].tolist()
+            raise ValueError(f"frequent ids must be at least 0. Received: {negative}")
         self.size = count_of("size", size)
 
     @classmethod
@@ -168,20 +170,30 @@ class Shortlist:
     def save(self, path: PathLike) -> None:
         """Writes the shortlist to one `.npz` file, whole or not at all."""
         arrays = io.BytesIO()
-        np.savez_compressed(
-            arrays, aligned=self.aligned, frequent=self.frequent, size=np.array(self.size)
-        )
+        np.savez(arrays, aligned=self.aligned, frequent=self.frequent, size=np.array(self.size))
         with whole_file(path) as file:
             file.write_bytes(arrays.getvalue())
 
     @classmethod
     def load(cls, path: PathLike) -> "Shortlist":
-        """Reads what `save` wrote."""
+        """Reads what `save` wrote.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If it holds anything else; nothing in it can take more memory than it has
+                bytes.
+        """
         with (
             local_copy(path_of(path)) as file,
-            np.load(file, allow_pickle=False) as arrays,
+            array_archive(file, ("aligned", "frequent", "size")) as stored,
         ):
-            return cls(arrays["aligned"], arrays["frequent"], size=int(arrays["size"]))
+            aligned = stored.read("aligned", "iu", (None, None))
+            frequent = stored.read("frequent", "iu", (None,))
+            size = int(stored.read("size", "iu", ()))
+        try:
+            return cls(aligned, frequent, size=size)
+        except ValueError as error:
+            raise ValueError(f"{str(path)!r} cannot be read: {error}") from error
 
 
 _NEXT_TO_NOTHING = 0.01

@@ -18,6 +18,7 @@ from keras_luong.iterables import list_of_pairs, list_of_texts, rows_in_order
 from keras_luong.models import ScoredTarget, Seq2Seq
 from keras_luong.models.compiled import Argument, CompiledFunctions
 from keras_luong.models.id_ranges import embedded_ids
+from keras_luong.models.keras_files import load_keras_file
 from keras_luong.paths import PathLike, local_copy, path_of
 from keras_luong.search import SamplingSearch, Search, SearchResult, Shortlist, search_of
 from keras_luong.serving.batching import by_length, check_verbose, with_progress
@@ -43,6 +44,8 @@ from keras_luong.serving.translation import (
     translations_of,
 )
 from keras_luong.serving.unknown_words import UnknownWords
+from keras_luong.stored_json import list_of, read_json, record, text, whole
+from keras_luong.stored_parts import part_of
 from keras_luong.text import (
     EncodedFiles,
     SubwordTokenizer,
@@ -72,6 +75,9 @@ _MODEL, _SOURCE, _TARGET, _CONFIG = (
     "target.tokenizer",
     "translator.json",
 )
+_SHA256 = text("[0-9a-f]{64}")
+_DATA = record({"pairs": whole(), "source_sha256": _SHA256, "target_sha256": _SHA256})
+_CHECKED_CONFIG = record({"max_length": whole(1, 2**31 - 1)}, {"training_data": list_of(_DATA)})
 
 _NOT_LOADED = (
     "The translator was loaded with `compile=False`, without its loss and optimizer: load it with "
@@ -163,6 +169,7 @@ class Translator:
         checkpoint_dir: PathLike | None = None,
         checkpoint_freq: int | str = "epoch",
         checkpoint_keep: int = 1,
+        check_hashes: bool = True,
         verbose: Any = "auto",
     ) -> keras.callbacks.History:
         """Trains the model on pairs of texts.
@@ -201,6 +208,8 @@ class Translator:
             checkpoint_freq: Batches between two checkpoints, or `"epoch"`.
             checkpoint_keep: How many of the newest stay, for
                 `keras_luong.training.average_checkpoints`.
+            check_hashes: Whether a checkpoint to resume from is compared with its SHA-256 first, as
+                in `TrainingCheckpoint`.
             verbose: As in `keras.Model.fit`.
 
         Returns:
@@ -275,6 +284,7 @@ class Translator:
                 steps_per_epoch=batches.steps_per_epoch,
                 save_freq=checkpoint_freq,
                 keep=checkpoint_keep,
+                check_hashes=check_hashes,
                 callbacks=callbacks,
                 settings={**settings, **data},
             )
@@ -560,9 +570,9 @@ class Translator:
         Whoever only translates, evaluates or exports passes `compile=False`, and needs no class
         that only the training used, such as a learning rate schedule.
 
-        Keras' safe mode is on: layers that bring code of their own, such as `Lambda`, are refused,
-        and nothing is unpickled. What is trusted is the classes that this process knows: a model
-        can name any that are registered, and be of any size.
+        Keras' safe mode is on: layers that bring code of their own, such as `Lambda`, raise, and
+        nothing is unpickled. No file can take much more memory than it has bytes. What is trusted
+        is the classes that this process knows: a model can name any that are registered.
 
         Args:
             path: The folder. It may have a scheme, such as `gs://bucket/en_de`.
@@ -571,7 +581,8 @@ class Translator:
 
         Raises:
             FileNotFoundError: If `path` is not such a folder.
-            ValueError: If a file in it is none that `save` wrote, or the model would run code.
+            ValueError: If a file in it is none that `save` wrote or a link that leads out of the
+                folder, if a weight is NaN, or the model would run code. The message names the file.
         """
         folder = path_of(path)
         missing = [
@@ -579,20 +590,18 @@ class Translator:
         ]
         if missing:
             raise FileNotFoundError(f"{str(folder)!r} is no saved translator: {missing} not found.")
-        config = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
-        if not {"max_length"} <= set(config) <= {"max_length", "training_data"}:
-            raise ValueError(
-                f"{_CONFIG} must hold max_length, and may hold training_data. Received: {config}"
-            )
-        training_data = config.pop("training_data", [])
-        with local_copy(folder / _MODEL) as file:
-            model = keras.saving.load_model(file, compile=compile)
-        tokenizers = (SubwordTokenizer.load(folder / name) for name in (_SOURCE, _TARGET))
-        translator = cls(model, *tokenizers, **config)
-        translator.training_data = training_data
+        config = read_json(part_of(folder, _CONFIG), _CHECKED_CONFIG)
+        tokenizers = [SubwordTokenizer.load(part_of(folder, name)) for name in (_SOURCE, _TARGET)]
+        with local_copy(part_of(folder, _MODEL)) as file:
+            model = load_keras_file(file, compile)
+        try:
+            translator = cls(model, *tokenizers, max_length=config["max_length"])
+        except ValueError as error:
+            raise ValueError(f"{str(folder)!r} is no saved translator: {error}") from error
+        translator.training_data = config.get("training_data", [])
         if not compile:
             translator._lacks_training = _NOT_LOADED
-        elif training_data:
+        elif translator.training_data:
             translator._lacks_training = _NOT_SAVED
         return translator
 

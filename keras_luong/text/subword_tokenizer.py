@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import io
+import math
 import re
 import threading
 from collections.abc import Iterable, Iterator
@@ -19,6 +20,7 @@ from keras_luong.folders import whole_file
 from keras_luong.ids import END_ID, PADDING_ID, START_ID, UNKNOWN_ID
 from keras_luong.iterables import list_of, texts_of
 from keras_luong.paths import PathLike, path_of
+from keras_luong.text.charsmap import check_charsmap
 
 Tensor = Any
 
@@ -29,6 +31,9 @@ MAX_TRAINING_TEXTS = 2_000_000
 # In bytes. sentencepiece's time grows with the square of a text's length: one of 4 kB took 0.1 s,
 # of 16 kB 0.5 s, of 64 kB 4.3 s; 1 MB in parts of 4 kB took 0.2 s.
 _LONGEST_PART = 4096
+# FastSentencepieceTokenizer goes down one call for each byte of a piece: one of 1 MB ended the
+# process. Training makes no piece of more than 16 letters.
+_LONGEST_PIECE = 1000
 
 # The in-graph tokenizer and sentencepiece's own encoder disagree on these characters alone
 # (the first takes them for spaces before it normalizes, the second does not).
@@ -78,9 +83,7 @@ class SubwordTokenizer(tf.Module):
         with tf.device("CPU:0"):
             # FastSentencepieceTokenizer where it can be: it is stateless, and takes half the room.
             # It splits by unigram's rule whatever the type, and knows no bytes.
-            self._fast = (
-                tensorflow_text.FastSentencepieceTokenizer(self._model) if is_fast else None
-            )
+            self._fast = _fast_tokenizer(self._model) if is_fast else None
             self._pieces = tf.constant(["" if i == PADDING_ID else p for i, p in enumerate(pieces)])
 
     @classmethod
@@ -168,9 +171,11 @@ class SubwordTokenizer(tf.Module):
         if not file.is_file():
             raise FileNotFoundError(f"There is no tokenizer file {str(file)!r}.")
         try:
-            return cls(file.read_bytes())
+            tokenizer = cls(file.read_bytes())
+            tokenizer._check_running()
         except ValueError as error:
             raise ValueError(f"{str(file)!r}: {error}") from error
+        return tokenizer
 
     def save(self, path: PathLike, overwrite: bool = False) -> None:
         """Writes the model to one file, whole or not at all.
@@ -258,6 +263,14 @@ class SubwordTokenizer(tf.Module):
         with tf.device("CPU:0"):
             return tensorflow_text.SentencepieceTokenizer(self._model, name=name)
 
+    def _check_running(self) -> None:
+        """Raises a `ValueError` for a model that the libraries do not take: they say so late."""
+        try:
+            self._processor.encode("a")
+            self.detokenize(self.tokenize(["a"]))
+        except (RuntimeError, tf.errors.OpError) as error:
+            raise _not_a_model(self._model, error) from error
+
     @functools.cached_property
     def _processor(self) -> Any:
         return sentencepiece.SentencePieceProcessor(model_proto=self._model)
@@ -322,6 +335,18 @@ def _clean(texts: Tensor) -> Tensor:
     return tf.strings.regex_replace(texts, _SPACES, " ")
 
 
+def _fast_tokenizer(model: bytes) -> Any:
+    try:
+        return tensorflow_text.FastSentencepieceTokenizer(model)
+    except RuntimeError as error:
+        raise _not_a_model(model, error) from error
+
+
+def _not_a_model(model: bytes, error: Exception | None = None) -> ValueError:
+    reason = f" {' '.join(str(error).split())}" if error else ""
+    return ValueError(f"Not a SentencePiece model ({len(model)} bytes).{reason}")
+
+
 def _parsed(model: bytes) -> Any:
     """Reads a model, and refuses what the in-graph tokenizer gets wrong."""
     if not isinstance(model, bytes):
@@ -330,9 +355,17 @@ def _parsed(model: bytes) -> Any:
     try:
         parsed.ParseFromString(model)
     except Exception as error:  # protobuf's own class is not in every version of its public API
-        raise ValueError(f"Not a SentencePiece model ({len(model)} bytes).") from error
+        raise _not_a_model(model) from error
     if not parsed.pieces:
-        raise ValueError(f"Not a SentencePiece model ({len(model)} bytes).")
+        raise _not_a_model(model)
+    for number, piece in enumerate(parsed.pieces):
+        if not 0 < len(piece.piece) <= _LONGEST_PIECE or not math.isfinite(piece.score):
+            raise ValueError(
+                f"The pieces of a model must have 1 to {_LONGEST_PIECE} letters and a finite "
+                f"score. Received: {piece.piece[:20]!r} and {piece.score} for id {number}"
+            )
+    for spec in (parsed.normalizer_spec, parsed.denormalizer_spec):
+        check_charsmap(spec.precompiled_charsmap)
     trainer, normalizer = parsed.trainer_spec, parsed.normalizer_spec
     model_type = _type_of(parsed)
     if model_type not in MODEL_TYPES:

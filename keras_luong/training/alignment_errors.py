@@ -1,6 +1,7 @@
 """How well attention aligns words, against alignments made by people."""
 
 import re
+import reprlib
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ from keras_luong.training.alignment_images import Alignment
 Links = frozenset[tuple[int, int]]
 
 # `3-4` is sure, `3p4` and `3?4` are possible.
-_LINK = re.compile(r"(\d+)([-p?])(\d+)")
+_LINK = re.compile(r"([0-9]{1,9})([-p?])([0-9]{1,9})")
 _WORD_START = "▁"
 
 
@@ -50,7 +51,7 @@ def _gold(line: str, number: int, path: PathLike) -> GoldAlignment:
         if match is None:
             raise ValueError(
                 f"Line {number} of {str(path)!r} must hold links such as 3-4 (sure) or 3p4 "
-                f"(possible). Received: {word!r}"
+                f"(possible). Received: {reprlib.repr(word)}"
             )
         link = int(match[1]), int(match[3])
         possible.add(link)

@@ -5,10 +5,12 @@ import numpy as np
 
 from keras_luong.checked_numbers import count_of
 from keras_luong.paths import PathLike, path_of
-from keras_luong.training.checkpoint_files import complete_checkpoints, stored_state
+from keras_luong.training.checkpoint_files import complete_checkpoints, opened_checkpoint
 
 
-def average_checkpoints(model: keras.Model, directory: PathLike, count: int = 5) -> None:
+def average_checkpoints(
+    model: keras.Model, directory: PathLike, count: int = 5, *, check_hashes: bool = True
+) -> None:
     """Puts the mean of the newest checkpoints' weights into a model.
 
     Weights that are no floats, the states of random generators and those of the optimizer become
@@ -20,9 +22,11 @@ def average_checkpoints(model: keras.Model, directory: PathLike, count: int = 5)
         model: The model that was trained, built, and compiled with the same optimizer.
         directory: That of the `TrainingCheckpoint`.
         count: How many checkpoints.
+        check_hashes: As in `TrainingCheckpoint`.
 
     Raises:
-        ValueError: If there are fewer checkpoints, or if they are of another model or optimizer.
+        ValueError: If there are fewer checkpoints, or if they are of another model or optimizer or
+            not what was written there.
 
     Example:
 
@@ -52,9 +56,11 @@ def average_checkpoints(model: keras.Model, directory: PathLike, count: int = 5)
     # A sum of many 16-bit or 32-bit numbers would lose what they differ by.
     sums: dict[int, np.ndarray] = {}
     for folder in folders:
-        for variable, value in stored_state(folder, model):
-            if id(variable) in weights:
-                sums[id(variable)] = sums.get(id(variable), 0.0) + value.astype("float64")
-    for variable, value in stored_state(folders[-1], model):
-        mean = sums.get(id(variable))
-        variable.assign(value if mean is None else mean / count)
+        with opened_checkpoint(folder, check_hashes) as checkpoint:
+            for variable, value in checkpoint.values(model):
+                if id(variable) in weights:
+                    sums[id(variable)] = sums.get(id(variable), 0.0) + value.astype("float64")
+    with opened_checkpoint(folders[-1], check_hashes=False) as checkpoint:  # they have just been
+        for variable, value in checkpoint.values(model):
+            mean = sums.get(id(variable))
+            variable.assign(value if mean is None else mean / count)

@@ -3,9 +3,10 @@
 import contextlib
 import itertools
 import json
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -13,12 +14,36 @@ from keras import ops
 
 from keras_luong.folders import whole_folder
 from keras_luong.locks import locked_folder
-from keras_luong.paths import RemotePath, local_copy, remove_tree
+from keras_luong.paths import RemotePath, remove_tree
+from keras_luong.stored_arrays import ArrayArchive, Shape, array_archive, check_finite
+from keras_luong.stored_json import (
+    anything,
+    flag,
+    list_of,
+    mapping_of,
+    read_json,
+    record,
+    text,
+    whole,
+)
+from keras_luong.stored_parts import check_sums, local_parts, part_of, write_sums
 from keras_luong.training.replicas import is_first_process, strategy_scope
 
 _STATE_FILE = "state.npz"
 _NOTE_FILE = "position.json"
 _PREFIX = "checkpoint-"
+_NAME = re.compile(f"{_PREFIX}([0-9]+)-step-([0-9]+)")
+_NOTE = record(
+    {
+        "step": whole(),
+        "epoch": whole(),
+        "steps_per_epoch": whole(1),
+        "settings": mapping_of(anything),
+        "stopped": flag,
+        "callbacks": list_of(record({"class": text(), "attributes": mapping_of(anything)})),
+        "state": list_of(text()),
+    }
+)
 
 AnyPath = Path | RemotePath
 
@@ -29,7 +54,8 @@ def complete_checkpoints(directory: AnyPath) -> list[AnyPath]:
 
 
 def _checkpoints(directory: AnyPath) -> list[AnyPath]:
-    return sorted(directory.glob(f"{_PREFIX}*-step-*"), key=_number)
+    found = directory.glob(f"{_PREFIX}*-step-*")
+    return sorted((one for one in found if _NAME.fullmatch(one.name)), key=_number)
 
 
 def _is_complete(folder: AnyPath) -> bool:
@@ -53,12 +79,12 @@ def write_checkpoint(directory: AnyPath, model: keras.Model, note: dict[str, Any
     Args:
         directory: Folder for the checkpoints of one training; made when it is missing.
         model: Compiled and built.
-        note: What else there is to keep, the number of the `"step"` in it: what `json` writes, and
+        note: What else there is to keep, as `Checkpoint.note` has it: what `json` writes, and
             arrays.
     """
     values = [_numpy(variable.value) for variable in _variables(model)]
     note = {**note, "state": _describe(model)}
-    text = json.dumps(note, indent=1, default=_ArraysApart(values))
+    written = json.dumps(note, indent=1, default=_ArraysApart(values))
     older = _checkpoints(directory)
     # The number, not the step, says which is newest: a training begun anew in this directory
     # starts at step 0 again.
@@ -67,36 +93,103 @@ def write_checkpoint(directory: AnyPath, model: keras.Model, note: dict[str, Any
         directory / f"{_PREFIX}{number:06d}-step-{note['step']}", last=_NOTE_FILE
     ) as folder:
         np.savez(folder / _STATE_FILE, *values)
-        (folder / _NOTE_FILE).write_text(text, encoding="utf-8")
+        (folder / _NOTE_FILE).write_text(written, encoding="utf-8")
+        write_sums(folder)
 
 
-def read_note(folder: AnyPath) -> dict[str, Any]:
-    """The note of a checkpoint."""
-    text = (folder / _NOTE_FILE).read_text(encoding="utf-8")
-    with _state(folder) as state:
-        return json.loads(text, object_hook=_ArraysApart.reader(state))
+class Checkpoint(NamedTuple):
+    """A checkpoint that is open.
 
-
-def stored_state(
-    folder: AnyPath, model: keras.Model
-) -> Iterator[tuple[keras.Variable, np.ndarray]]:
-    """Every variable of a training, with the value that a checkpoint has for it.
-
-    Raises:
-        ValueError: If the checkpoint is of another model or another optimizer.
+    Attributes:
+        folder: Where it stands.
+        note: The `step` of the training and its `epoch`, `steps_per_epoch`, `settings`, whether it
+            was `stopped`, what its `callbacks` remember, and what `state` the arrays are.
+        arrays: All numbers.
     """
-    variables = _variables(model)
-    _check_same(folder, read_note(folder)["state"], _describe(model))
-    with _state(folder) as state:
+
+    folder: AnyPath
+    note: dict[str, Any]
+    arrays: ArrayArchive
+
+    def values(self, model: keras.Model) -> Iterator[tuple[keras.Variable, np.ndarray]]:
+        """Every variable of a training, with the value that is stored for it.
+
+        Raises:
+            ValueError: If the checkpoint is of another model or another optimizer, and for values
+                that are no numbers.
+        """
+        variables = _variables(model)
+        _check_same(self.folder, self.note["state"], _describe(model))
         for index, variable in enumerate(variables):
-            yield variable, state[f"arr_{index}"]
+            value = self.arrays.read(f"arr_{index}", _kinds(variable), tuple(variable.shape))
+            # What is not trained may be a bound that nothing has reached yet.
+            check_finite(
+                f"{str(self.folder)!r} cannot be read: `{variable.path}`",
+                value,
+                may_be_infinite=not variable.trainable,
+            )
+            yield variable, value
+
+    def restore(self, model: keras.Model) -> None:
+        """Puts all values into a model: those of a faulty checkpoint none."""
+        for _ in self.values(model):
+            pass
+        for variable, value in self.values(model):
+            variable.assign(value)
 
 
 @contextlib.contextmanager
-def _state(folder: AnyPath) -> Iterator[Any]:
-    """The arrays of a checkpoint."""
-    with local_copy(folder / _STATE_FILE) as file, np.load(file) as state:
-        yield state
+def opened_checkpoint(folder: AnyPath, check_hashes: bool) -> Iterator[Checkpoint]:
+    """Opens a checkpoint.
+
+    Args:
+        folder: One of `complete_checkpoints`.
+        check_hashes: Whether its files are read through first, and compared with its `SHA256SUMS`.
+
+    Raises:
+        ValueError: If it is not what `write_checkpoint` wrote: the message names file and fault.
+    """
+    with local_parts(folder, (_STATE_FILE, _NOTE_FILE)) as parts:
+        if check_hashes:
+            check_sums(folder, parts)
+        note = read_json(part_of(folder, _NOTE_FILE), _NOTE)
+        _check_step(folder, note)
+        count = max(0, len(note["state"]) - 1)
+        apart = {*_references([note["settings"], note["callbacks"]], least=count)}
+        names = [f"arr_{index}" for index in (*range(count), *apart)]
+        with array_archive(parts[_STATE_FILE], names) as arrays:
+            whole_again = {
+                "settings": _ArraysApart.put_back(note["settings"], arrays, ()),
+                "callbacks": _ArraysApart.put_back(note["callbacks"], arrays),
+            }
+            yield Checkpoint(folder, note | whole_again, arrays)
+
+
+def _check_step(folder: AnyPath, note: dict[str, Any]) -> None:
+    match = _NAME.fullmatch(folder.name)
+    named = int(match[2]) if match else None
+    if note["step"] != named or note["epoch"] != note["step"] // note["steps_per_epoch"]:
+        facts = {name: note[name] for name in ("step", "epoch", "steps_per_epoch")}
+        raise ValueError(
+            f"{str(folder / _NOTE_FILE)!r} cannot be read: `step` must be that of the folder's "
+            f"name, and within its `epoch`. Received: {facts}"
+        )
+
+
+def _kinds(variable: keras.Variable) -> str:
+    """Of NumPy, for the numbers of a variable. Torch keeps integers without sign as others."""
+    if keras.backend.is_float_dtype(variable.dtype):
+        return "f"
+    return "b" if variable.dtype == "bool" else "iu"
+
+
+def _references(value: Any, least: int) -> Iterator[int]:
+    """The places of the arrays that `_ArraysApart` put apart."""
+    if _ArraysApart.is_reference(value):
+        yield whole(least)("array", value["array"])
+    elif isinstance(value, dict | list):
+        for one in value.values() if isinstance(value, dict) else value:
+            yield from _references(one, least)
 
 
 def sweep(directory: AnyPath, keep: int) -> None:
@@ -117,7 +210,7 @@ def _discard(folder: AnyPath) -> None:
 
 
 def _number(folder: AnyPath) -> int:
-    return int(folder.name.removeprefix(_PREFIX).split("-")[0])
+    return int(folder.name.removeprefix(_PREFIX).partition("-")[0])
 
 
 def _variables(model: keras.Model) -> list[keras.Variable]:
@@ -177,6 +270,16 @@ class _ArraysApart:
         return {"array": len(self.arrays) - 1}
 
     @staticmethod
-    def reader(state: Any) -> Callable[[dict[str, Any]], Any]:
-        """What gives `json` the arrays back, from a file of that list."""
-        return lambda one: state[f"arr_{one['array']}"][()] if one.keys() == {"array"} else one
+    def is_reference(value: Any) -> bool:
+        """Whether a value stands for an array."""
+        return isinstance(value, dict) and value.keys() == {"array"}
+
+    @classmethod
+    def put_back(cls, value: Any, arrays: ArrayArchive, shape: Shape | None = None) -> Any:
+        """A value with the arrays, of a shape if one is given, in their places."""
+        if cls.is_reference(value):
+            return arrays.read(f"arr_{value['array']}", "biuf", shape)[()]
+        if isinstance(value, dict):
+            return {name: cls.put_back(one, arrays, shape) for name, one in value.items()}
+        is_list = isinstance(value, list)
+        return [cls.put_back(one, arrays, shape) for one in value] if is_list else value

@@ -27,6 +27,7 @@ def folder(tmp_path, monkeypatch):
         (tmp_path / name).write_text("x\n")
     (tmp_path / "en_de" / "translator.json").write_text("{}")
     (tmp_path / "list.json").write_text("[1]")
+    (tmp_path / "deep.json").write_text("[" * 100_000 + "]" * 100_000)
     (tmp_path / "models" / "3").mkdir(parents=True)
     return tmp_path
 
@@ -113,6 +114,7 @@ USAGE = {
     "translate en_de --search best": "--search: invalid choice: 'best'.*beam.*greedy",
     "export en_de models --scores no_file": "--scores: must be a JSON file.*No such file",
     "export en_de models --scores a": "--scores: must be a JSON file. 'a'",
+    "export en_de models --scores deep.json": "--scores: must be a JSON file.*recursion",
     "export en_de models --scores list.json": "--scores: must hold an object",
     f"serve-config {DEMO} --out c --host all": "--host: must be an IP address, .* not 'all'",
     f"check {DEMO} --release 1.15": "--release: invalid choice: '1.15'.*2.18.*2.19.*2.20",

@@ -5,6 +5,7 @@ import pytest
 from keras import ops
 
 from keras_luong.search import BeamSearch, GreedySearch, SamplingSearch, Shortlist
+from tests.hostile_files import compressed, npy, truncated, with_arrays, with_members
 from tests.search.oracles import END
 from tests.search.running import random_tables, searched, step_of, uncompiled
 
@@ -122,3 +123,35 @@ def test_what_is_saved_is_read(tmp_path):
 def test_what_cannot_be_is_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize(
+    ("attack", "message"),
+    [
+        (truncated, "it: File is not a zip file"),
+        (compressed, "must not be compressed"),
+        (lambda file: with_arrays(file, frequent=None), r"missing: \['frequent.npy'\]"),
+        (lambda file: with_arrays(file, other=np.ones(1)), r"unknown: \['other.npy'\]"),
+        (lambda file: with_arrays(file, aligned=np.array([[np.nan]])), "`aligned`.*float64"),
+        (lambda file: with_arrays(file, aligned=np.ones(3, int)), "`aligned`.*shape"),
+        (lambda file: with_arrays(file, frequent=np.array([-3])), r"at least 0. Received: \[-3\]"),
+        (lambda file: with_arrays(file, size=np.array(5.5)), "`size`.*float64"),
+        (lambda file: with_arrays(file, size=np.array(0)), "`size` must be .* Received: 0"),
+        (lambda file: with_arrays(file, size=np.array([2, 3])), r"`size`.*shape \(\)"),
+        (
+            lambda file: with_members(file, aligned__npy=npy((10**9, 9), "<i8")),
+            "`aligned`: its header declares 72000000000 bytes",
+        ),
+    ],
+)
+def test_a_file_that_save_did_not_write(tmp_path, attack, message):
+    file = tmp_path / "words.npz"
+    SHORTLIST.save(file)
+    attack(file)
+    with pytest.raises(ValueError, match=f"words.npz' cannot be read: .*{message}"):
+        Shortlist.load(file)
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    with pytest.raises(FileNotFoundError, match="words.npz"):
+        Shortlist.load(tmp_path / "words.npz")

@@ -1,8 +1,10 @@
 import gzip
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
+import tracemalloc
 import uuid
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 import tensorflow as tf
 
 from keras_luong import MaskedCrossentropy, luong_seq2seq
+from keras_luong.stored_parts import write_sums
 from keras_luong.text import (
     PairFilter,
     SubwordTokenizer,
@@ -21,6 +24,7 @@ from keras_luong.text import (
     evaluation_batches,
     stream_pairs,
 )
+from tests.hostile_files import DEEP, edited, flipped, linked, npy, truncated
 
 SOURCE = ["one two three", "two", "", "three three one", "two two", "one"]
 TARGET = ["eins zwei drei", "zwei", "nichts", "drei drei eins", "zwei zwei", " "]
@@ -222,3 +226,150 @@ def test_a_model_is_fitted_on_files(tokenizer, paths, tmp_path):
     model.compile("adam", MaskedCrossentropy(), jit_compile=True)
     history = model.fit(batches.dataset(), steps_per_epoch=batches.steps_per_epoch, verbose=0)
     assert np.isfinite(history.history["loss"][0])
+
+
+def array(name, change):
+    """Writes an array anew."""
+    return lambda folder: np.save(folder / name, change(np.load(folder / name)))
+
+
+def ids(change):
+    """Writes the ids of the sources anew."""
+
+    def attack(folder):
+        file = folder / "source.ids"
+        file.write_bytes(change(np.fromfile(file, "int32")).astype("int32").tobytes())
+
+    return attack
+
+
+def facts(change):
+    return lambda folder: edited(folder / "facts.json", change)
+
+
+def put(array, place, value):
+    array[place] = value
+    return array
+
+
+ENDS = "source.ends.npy"
+# Each of them is seen without the hashes, of which whoever writes the files can write others.
+ATTACKS = [
+    (lambda folder: (folder / "facts.json").write_text(DEEP), "facts.json' .*50 levels deep"),
+    (lambda folder: truncated(folder / "facts.json"), "facts.json' cannot be read"),
+    (facts(lambda found: [found]), "facts.json' cannot be read: it must be an object"),
+    (facts(lambda found: found.pop("dropped") and None), "facts.json' .*object that holds"),
+    (facts(lambda found: found.update(other=1)), "facts.json' .*object that holds"),
+    (facts(lambda found: found.update(dropped={"empty": 5.5})), "`dropped.empty` must be an int"),
+    (facts(lambda found: found["fingerprint"].update(pairs=-1)), "`fingerprint.pairs` must be"),
+    (facts(lambda found: found["fingerprint"].update(source_sha256="x")), "`fingerprint.source_sh"),
+    (facts(lambda found: found.update(max_length=10**9)), "made of something else: max_length"),
+    (facts(lambda found: found.update(tokenizers=[])), "made of something else: tokenizers"),
+    (lambda folder: (folder / ENDS).unlink(), "ids' must hold a file 'source.ends.npy'"),
+    (lambda folder: truncated(folder / ENDS), "source.ends.npy' cannot be read: .*header"),
+    (lambda folder: (folder / ENDS).write_bytes(npy((10**12,), "<i8")), "ends.npy' .*declares"),
+    (array(ENDS, lambda ends: ends.astype(float)), "ends.npy' cannot be read: .*integers.*float64"),
+    (array(ENDS, lambda ends: ends[None]), "ends.npy' cannot be read: .*shape"),
+    (array(ENDS, lambda ends: ends[:0]), "ends.npy' .*rows of 1 to 100 ids.*Received: 0 rows"),
+    (array(ENDS, lambda ends: put(ends, 1, ends[0])), "ends.npy' .*Received: 4 rows of 0 to"),
+    (array(ENDS, lambda ends: put(ends, 0, -1)), "ends.npy' .*Received: 4 rows of -1 to"),
+    (
+        array(ENDS, lambda ends: put(ends, -1, 10**9)),
+        "ends.npy' .*rows of 1 to 1000000000|to 99999",
+    ),
+    (array(ENDS, lambda ends: ends[:-1]), "source.ids' cannot be read: it must have"),
+    (lambda folder: truncated(folder / "source.ids"), "source.ids' cannot be read: it must have"),
+]
+
+
+@pytest.fixture(scope="module")
+def encoded(tokenizer, tmp_path_factory):
+    """Two files of texts, and their ids."""
+    place = tmp_path_factory.mktemp("encoded")
+    paths = place / "a.en", place / "a.de"
+    for path, texts in zip(paths, (SOURCE, TARGET), strict=True):
+        path.write_text("\n".join(texts) + "\n")
+    encode_files(*paths, tokenizer, tokenizer, place / "ids")
+    return paths, place / "ids"
+
+
+@pytest.fixture
+def copy(encoded, tokenizer, tmp_path):
+    """A copy of the ids, and what reads them."""
+    paths, folder = encoded
+    shutil.copytree(folder, tmp_path / "ids")
+
+    def read(**options):
+        return encode_files(*paths, tokenizer, tokenizer, tmp_path / "ids", **options)
+
+    return tmp_path / "ids", read
+
+
+@pytest.mark.parametrize(("attack", "message"), ATTACKS)
+def test_one_error_names_file_and_fault(copy, attack, message):
+    folder, read = copy
+    attack(folder)
+    with pytest.raises(ValueError, match=message):
+        read(check_hashes=False)
+
+
+def test_sides_with_other_numbers_of_rows(copy):
+    folder, read = copy
+    np.save(folder / ENDS, np.load(folder / ENDS)[:-1])
+    end = int(np.load(folder / ENDS)[-1])
+    ids(lambda ids: ids[:end])(folder)
+    with pytest.raises(ValueError, match="ids' .*as many rows of one side .*Received: 3 and 4"):
+        read(check_hashes=False)
+
+
+@pytest.mark.parametrize("name", ["facts.json", "source.ids", "target.ids", "target.ends.npy"])
+def test_a_bit_that_changed_is_seen(copy, name):
+    folder, read = copy
+    assert len(read()) == 4
+    # Of the facts a digit, of the ends one that moves to the next row, of the ids another id.
+    place = {"facts.json": -20, "target.ends.npy": -16}.get(name, 0)
+    flipped(folder / name, place)
+    with pytest.raises(ValueError, match=f"{name}' is not what was written there: its SHA-256"):
+        read()
+    if name.endswith(".ids"):
+        assert len(read(check_hashes=False)) == 4
+
+
+@pytest.mark.parametrize("value", [-1, 20, 2**31 - 1])
+def test_ids_out_of_range_are_seen_where_their_hashes_are_right(copy, value):
+    folder, read = copy
+    ids(lambda ids: put(ids, 3, value))(folder)
+    (folder / "SHA256SUMS").unlink()
+    write_sums(folder)
+    with pytest.raises(ValueError, match="source.ids' must hold ids from 0 to 19. Received: "):
+        read()
+
+
+def test_a_folder_without_hashes(copy):
+    folder, read = copy
+    (folder / "SHA256SUMS").unlink()
+    with pytest.raises(ValueError, match="ids' must hold a file 'SHA256SUMS'"):
+        read()
+    assert len(read(check_hashes=False)) == 4
+
+
+def test_a_link_to_a_file_elsewhere_is_not_followed(copy, tmp_path):
+    folder, read = copy
+    linked(folder / "source.ids", tmp_path / "elsewhere")
+    with pytest.raises(ValueError, match="source.ids' must be a file of its folder. It is a link"):
+        read()
+
+
+def test_memory_does_not_grow_with_the_ids(copy):
+    folder, read = copy
+    count, rows = 4_000_000, 40_000
+    for side in ("source", "target"):
+        np.full(count, 7, "int32").tofile(folder / f"{side}.ids")
+        np.save(folder / f"{side}.ends.npy", np.arange(1, rows + 1) * (count // rows))
+    (folder / "SHA256SUMS").unlink()
+    write_sums(folder)
+    tracemalloc.start()
+    assert len(read()) == rows
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 * 2**20  # of 2 times 16 MB

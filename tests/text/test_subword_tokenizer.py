@@ -470,6 +470,43 @@ def test_models_that_the_graph_would_get_wrong_are_refused(german, part, setting
         SubwordTokenizer(changed(german, part, **settings))
 
 
+def piece(**settings):
+    def attack(model):
+        for name, value in settings.items():
+            setattr(model.pieces[6], name, value)
+
+    return attack
+
+
+def table(content):
+    return lambda model: setattr(model.normalizer_spec, "precompiled_charsmap", content)
+
+
+@pytest.mark.parametrize(
+    ("attack", "message"),
+    [
+        (piece(score=float("nan")), "finite score. Received: .* and nan for id 6"),
+        (piece(score=float("inf")), "finite score. Received: .* and inf for id 6"),
+        (piece(piece=""), "1 to 1000 letters .*Received: '' and"),
+        (piece(piece="x" * 1_000_000), "1 to 1000 letters .*Received: 'x{20}' and"),
+        (piece(type=2), "Not a SentencePiece model .*unk is already defined"),
+        (piece(type=5), "Not a SentencePiece model .*Invalid SentencePiece piece type"),
+        (piece(type=6), "Not a SentencePiece model .*byte piece"),
+        (lambda model: setattr(model.pieces[1], "type", 1), "Not a SentencePiece .*not defined"),
+        (lambda model: model.pieces.__delitem__(slice(1, None)), "Not a Sentence.*not defined"),
+        # These ended the process with SIGSEGV.
+        (table(b"\4\0\0\0\xff\xff\xff\xffab\0"), "table of characters is cut off"),
+        (table(b"\0\4\0\0" + b"\xff" * 1024 + b"ab\0"), "table of characters leads out"),
+    ],
+)
+def test_a_model_that_the_libraries_cannot_run_names_its_file(german, tmp_path, attack, message):
+    model = sentencepiece_model_pb2.ModelProto.FromString(german.model)
+    attack(model)
+    (tmp_path / "a.model").write_bytes(model.SerializeToString())
+    with pytest.raises(ValueError, match=rf"a\.model': .*{message}"):
+        SubwordTokenizer.load(tmp_path / "a.model")
+
+
 # --- export
 
 IN_A_FRESH_PROCESS = """

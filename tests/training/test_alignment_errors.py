@@ -54,9 +54,17 @@ def test_a_file_in_the_pharaoh_format(tmp_path):
     packed = tmp_path / "gold.gz"
     packed.write_bytes(gzip.compress(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n")))
     assert read_gold_alignments(packed) == read_gold_alignments(path)
-    path.write_text("0-0\n1:1\n")
-    with pytest.raises(ValueError, match="Line 2 of .*gold.*'1:1'"):
+
+
+@pytest.mark.parametrize(
+    "link", ["1:1", "-1-1", "1.5-2", "nan-1", "1-", "٣-٤", "9" * 5000 + "-1", "1-1000000000"]
+)
+def test_a_link_that_is_none_names_its_line(tmp_path, link):
+    path = tmp_path / "gold"
+    path.write_text(f"0-0\n{link}\n")
+    with pytest.raises(ValueError, match="Line 2 of .*gold' must hold links") as error:
         read_gold_alignments(path)
+    assert len(str(error.value)) < 300
 
 
 def test_subwords_and_the_end_token():
