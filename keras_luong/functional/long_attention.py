@@ -135,8 +135,9 @@ def _backward(
         for_weights = ops.cast(ops.einsum("bte,bse->bts", upstream, value), wide)
         for_logits = ops.cast(weights * (for_weights - delta), key.dtype)
         weights = ops.cast(weights, value.dtype)
-        for_key = ops.einsum("bts,btd->bsd", for_logits, query)
-        for_value = ops.einsum("bts,bte->bse", weights, upstream)
+        # Not `einsum`: TensorFlow's adds up in 16 bits on processors without AVX-512.
+        for_key = ops.matmul(ops.transpose(for_logits, (0, 2, 1)), query)
+        for_value = ops.matmul(ops.transpose(weights, (0, 2, 1)), upstream)
         return for_key, for_value, ops.matmul(for_logits, key)
 
     def body(turn: Tensor, for_keys: Tensor, for_values: Tensor, for_queries: tuple) -> tuple:

@@ -180,7 +180,8 @@ class Generation:
             step, shared = self.step_among(word_ids), (memory, allowed)
         keeps = keeps_attention or search.needs_coverage
         # Attention scores are of the memory, which may be shorter than the source.
-        of_memory = self.attended_mask(memory)
+        covered = search.needs_coverage
+        mask = self.attended_mask(memory) if covered else ops.not_equal(source, PADDING_ID)
         return search(
             step if keeps else _without_attention(step),
             self.initial_state(states, memory),
@@ -188,7 +189,7 @@ class Generation:
             start_ids=ops.full((ops.shape(source)[0], 1), start_id, "int32"),
             end_id=end_id,
             max_length=max_length,
-            source_mask=of_memory if search.needs_coverage else ops.not_equal(source, PADDING_ID),
+            source_mask=mask,
             shrinks=shrinks,
             word_ids=word_ids,
             **inputs,

@@ -30,3 +30,15 @@ def check_positions(taken: str, others: tuple[Any, ...]) -> None:
         raise TypeError(
             f"{taken} by position and all other options by name. Received besides: {others!r}"
         )
+
+
+def check_options(name: str, kwargs: dict[str, Any]) -> None:
+    """Raises a `TypeError` for options that `keras.Model` takes and ignores.
+
+    Not least for `dtype`, which belongs to the layers.
+    """
+    if unknown := sorted(set(kwargs) - {"name", "trainable"}):
+        raise TypeError(
+            f"{name} has no option {', '.join(f'`{one}`' for one in unknown)}; precision is that "
+            f"of its layers. Received: {kwargs!r}"
+        )

@@ -23,7 +23,7 @@ from keras_luong.models.forced_decoding import DecoderWithScores, ForcedDecoding
 from keras_luong.models.generation import Generation
 from keras_luong.models.head_checks import check_gives_logits, check_head
 from keras_luong.models.id_ranges import check_embedded, source_ids, target_ids
-from keras_luong.models.made_of_layers import MadeOfLayers, check_positions
+from keras_luong.models.made_of_layers import MadeOfLayers, check_options, check_positions
 from keras_luong.models.memory_mask import check_encoder, check_memory
 from keras_luong.models.seq2seq_with_scores import Seq2SeqWithScores
 from keras_luong.models.shared_layers import deserialized_parts, serialized_parts
@@ -146,7 +146,7 @@ class Seq2Seq(MadeOfLayers, Generation, CheckedTraining, keras.Model):
         **kwargs: Any,
     ) -> None:
         check_positions("Seq2Seq takes `encoder`, `target_embedding`, `decoder` and `head`", others)
-        _check_options(kwargs)
+        check_options("Seq2Seq", kwargs)
         check_instance("copy_mechanism", copy_mechanism, CopyMechanism, optional=True)
         check_instance("scheduled_sampling", scheduled_sampling, ScheduledSampling, optional=True)
         dropout = fraction_of("dropout", dropout)
@@ -528,15 +528,6 @@ def _check_consistency(consistency: float, scheduled_sampling: Any) -> None:
         raise ValueError(
             "Scheduled sampling counts a step for each of the two passes of consistency: one of "
             f"them must be left out. Received: consistency={consistency} and {scheduled_sampling!r}"
-        )
-
-
-def _check_options(kwargs: dict[str, Any]) -> None:
-    # `keras.Model` takes any and ignores them: not least `dtype`, which belongs to the layers.
-    if unknown := sorted(set(kwargs) - {"name", "trainable"}):
-        raise TypeError(
-            f"Seq2Seq has no option {', '.join(f'`{one}`' for one in unknown)}; precision is that "
-            f"of its layers. Received: {kwargs!r}"
         )
 
 

@@ -8,7 +8,7 @@ import keras
 from keras_luong.functional import IdRange
 from keras_luong.layers.freezing import freeze_parts, parts_as_configured
 from keras_luong.models.checked_training import CheckedTraining
-from keras_luong.models.made_of_layers import MadeOfLayers, check_positions
+from keras_luong.models.made_of_layers import MadeOfLayers, check_options, check_positions
 
 Tensor = Any
 
@@ -43,6 +43,7 @@ class Seq2SeqWithScores(MadeOfLayers, CheckedTraining, keras.Model):
 
     def __init__(self, seq2seq: Any, *others: Any, **kwargs: Any) -> None:
         check_positions("Seq2SeqWithScores takes `seq2seq`", others)
+        check_options("Seq2SeqWithScores", kwargs)
         outputs = seq2seq.forced_with_scores()
         super().__init__(inputs=seq2seq.inputs, outputs=outputs, **kwargs)
         # Behind a function, so that Keras counts and saves no layer twice.

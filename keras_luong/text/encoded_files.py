@@ -12,6 +12,7 @@ import numpy as np
 
 from keras_luong.checked_numbers import count_of
 from keras_luong.folders import whole_folder
+from keras_luong.layers.arguments import checked_flag
 from keras_luong.paths import PathLike, RemotePath, path_of
 from keras_luong.stored_arrays import read_array
 from keras_luong.stored_json import anything, mapping_of, read_json, record, text, whole
@@ -158,6 +159,7 @@ def encode_files(
         ValueError: As `stream_pairs`; if no pair remains; and if the folder was made of something
             else or its files are not what was written there.
     """
+    check_hashes = checked_flag("check_hashes", check_hashes)
     place = path_of(folder)
     check_tokenizers(source_tokenizer=source_tokenizer, target_tokenizer=target_tokenizer)
     max_length = count_of("max_length", max_length)

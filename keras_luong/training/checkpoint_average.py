@@ -4,6 +4,7 @@ import keras
 import numpy as np
 
 from keras_luong.checked_numbers import count_of
+from keras_luong.layers.arguments import checked_flag
 from keras_luong.paths import PathLike, path_of
 from keras_luong.training.checkpoint_files import complete_checkpoints, opened_checkpoint
 
@@ -46,6 +47,7 @@ def average_checkpoints(
         [Vaswani et al. 2017](https://arxiv.org/abs/1706.03762), section 6.1.
     """
     count = count_of("count", count)
+    check_hashes = checked_flag("check_hashes", check_hashes)
     folders = complete_checkpoints(path_of(directory))[-count:]
     if len(folders) < count:
         raise ValueError(

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, NoReturn
 import keras
 
 from keras_luong.checked_numbers import count_of
+from keras_luong.layers.arguments import checked_flag
 from keras_luong.paths import PathLike, path_of
 from keras_luong.training.callback_memory import check_memory, memory_of, remind
 from keras_luong.training.checkpoint_files import (
@@ -140,13 +141,13 @@ class TrainingCheckpoint(keras.callbacks.Callback):
         check_hashes: bool = True,
     ) -> None:
         super().__init__()
+        self.check_hashes = checked_flag("check_hashes", check_hashes)
         self.directory = path_of(directory)
         self.steps_per_epoch = count_of("steps_per_epoch", steps_per_epoch)
         self.save_freq = _checked_freq(save_freq)
         self.keep = count_of("keep", keep)
         self.callbacks = tuple(callbacks)
         self.settings = dict(settings or {})
-        self.check_hashes = check_hashes
         self._memory: list[dict[str, Any]] = []
         self._restored: Position | None = None
         self._epoch = 0

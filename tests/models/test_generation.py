@@ -51,6 +51,7 @@ class TwoTables(Generation):
 
 MODEL = TwoTables()
 BEAM = BeamSearch(3, 3)
+GNMT = BeamSearch(3, 3, length_penalty="gnmt")
 PREFIX = np.array([[4, 5], [5, -1], [-1, -1]], "int32")
 CONSTRAINTS = np.array([[[4, 4], [5, -1]], [[1, -1], [-1, -1]], [[2, 5], [5, 2]]], "int32")
 
@@ -97,8 +98,7 @@ def test_an_alpha_of_each_sentence_stands_in_for_that_of_the_search():
 
 
 def test_a_number_is_for_all_sentences():
-    search = BeamSearch(3, 3, length_penalty="gnmt")
-    check_equal(generate(search, alpha=2), generate(search, alpha=[2.0, 2.0, 2.0]))
+    check_equal(generate(GNMT, alpha=2), generate(GNMT, alpha=[2.0, 2.0, 2.0]))
     search = SamplingSearch(num_samples=3)
     # Of a seed, to each the next: sentences that are alike need not get alike samples.
     check_equal(generate(search, seed=8), generate(search, seed=[8, 9, 10]))
@@ -106,13 +106,13 @@ def test_a_number_is_for_all_sentences():
 
 def test_lists_are_arrays():
     given = {"prefix": PREFIX, "constraints": CONSTRAINTS, "alpha": np.array([0.1, 0.2, 0.3])}
-    result = generate(BEAM, **{name: one.tolist() for name, one in given.items()})
-    check_equal(result, generate(BEAM, **given))
+    result = generate(GNMT, **{name: one.tolist() for name, one in given.items()})
+    check_equal(result, generate(GNMT, **given))
     tensors = {name: ops.convert_to_tensor(one) for name, one in given.items()}
-    check_equal(result, generate(BEAM, **tensors))
+    check_equal(result, generate(GNMT, **tensors))
     for make in (iter, Labelled):
         others = {name: make(one.tolist()) for name, one in given.items()}
-        check_equal(result, generate(BEAM, make(SOURCE.tolist()), **others))
+        check_equal(result, generate(GNMT, make(SOURCE.tolist()), **others))
 
 
 def test_without_a_seed_numpy_draws_one():
@@ -198,8 +198,8 @@ def test_a_search_in_a_graph_of_ones_own_takes_its_seed_as_a_tensor():
     [
         ("greedy", {"prefix": np.zeros((0, 2), "int32")}),
         (BEAM, {"prefix": np.zeros((0, 2), "int32"), "constraints": np.zeros((0, 2, 3), "int32")}),
-        (BEAM, {"alpha": np.zeros(0)}),
-        (BEAM, {"alpha": 0.5}),
+        (GNMT, {"alpha": np.zeros(0)}),
+        (GNMT, {"alpha": 0.5}),
         (SamplingSearch(num_samples=3), {"seed": np.zeros(0, "int32")}),
         (SamplingSearch(num_samples=3), {"seed": 7}),
         (SamplingSearch(num_samples=3, max_length_factor=2.0), {}),
