@@ -26,12 +26,15 @@ tensorflow_2_20 := $(if $(filter Linux,$(shell uname -s)),$(VENV)/tensorflow-2.2
 in_float64 := -k 'numbers or fast or float64 or functional or gradient or difference'
 # TensorFlow keeps each program that XLA compiled as long as the process lives, 40 MB and more of it: so
 # groups of tests run one after the other, each in processes of its own. The last is what no other names.
-large := tests/layers tests/models tests/serving
+large := tests/layers/test_options_training.py tests/layers tests/models tests/serving tests/training
 
-# $(call pytest,folder,backend,groups,options). pytest's 5 says that nothing of a group was chosen.
+# $(call pytest,folder,backend,groups,options). The workers share a group file by file, one that is a
+# file test by test. pytest's 5 says that nothing of a group was chosen.
 define pytest
-	@chosen=5; for group in $(3) "tests$(3:%= --ignore=%)"; do \
-		KERAS_BACKEND=$(2) $(1)/bin/python -m pytest -n auto --dist loadfile $$group $(4) $(PYTEST_ARGS); \
+	@chosen=5; for group in $(3) tests; do \
+		dist=loadfile ignored=; case $$group in *.py) dist=load;; esac; \
+		for other in $(3); do case $$other in $$group/*) ignored="$$ignored --ignore=$$other";; esac; done; \
+		KERAS_BACKEND=$(2) $(1)/bin/python -m pytest -n auto --dist $$dist $$group $$ignored $(4) $(PYTEST_ARGS); \
 		code=$$?; [ $$code = 5 ] || chosen=$$code; [ $$code = 0 ] || [ $$code = 5 ] || exit $$code; \
 	done; exit $$chosen
 endef
