@@ -122,6 +122,7 @@ def test_from_plain_files_to_an_export(undisturbed):
     assert list((folder / "work" / "written_iso" / "1" / "logs").glob("alignments/*tfevents*"))
 
 
+@pytest.mark.long  # training/test_killed.py has the same of the library
 def test_interrupted_at_a_random_step_it_goes_on_there(undisturbed, tmp_path):
     wanted = random.SystemRandom().randint(1, STEPS - 1)  # not of the seed that tests start from
     print(f"to be interrupted soon after step {wanted}")
@@ -160,6 +161,7 @@ def assert_the_same(expected: dict, got: dict) -> None:
     assert len(expected) > 10 and not different
 
 
+@pytest.mark.long  # what is learnt from is looked at below
 def test_both_ways_first_and_what_was_done_of_it_is_not_done_again(tmp_path):
     files = corpus(tmp_path, "")
     options = ("--both-ways-epochs", "1", "--word-dropout", "0.1")

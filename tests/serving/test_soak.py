@@ -17,7 +17,8 @@ from tests.serving.numbers import VOCABULARY
 
 SHORT, HOUR = float(os.environ.get("KERAS_LUONG_SOAK_SECONDS", 120)), 3600.0
 DATES = Path(__file__).parents[2] / "saved_models" / "dates_demo" / "1"
-# What the process may grow by, of its memory.
+# What the process may grow by, of what it has allocated. What it holds grows with every version
+# that is loaded and unloaded, since the C library's allocator keeps the holes between blocks.
 FLAT = 0.02
 # Fewer measures are all of a process that is still warming up: on cores that others use, too, a
 # version takes minutes to load.
@@ -33,14 +34,14 @@ EXPECTED_ERRORS = {
 }
 
 
-def growth(resident):
+def growth(measures):
     """How much more memory the last tenth has than the first, once a quarter has warmed up."""
-    begin, end = begin_and_end(resident)
+    begin, end = begin_and_end(measures)
     return end / begin - 1
 
 
-def begin_and_end(resident):
-    warm = resident[len(resident) // 4 :]
+def begin_and_end(measures):
+    warm = measures[len(measures) // 4 :]
     tenth = max(1, len(warm) // 10)
     return float(np.median(warm[:tenth])), float(np.median(warm[-tenth:]))
 
@@ -50,7 +51,11 @@ def total(counts):
 
 
 def in_words(counts):
-    begin, end = begin_and_end(counts["resident"])
+    memory = "; ".join(
+        f"{begin / 1e6:.1f} MB {name} at the beginning, {end / 1e6:.1f} MB at the end"
+        for name in ("allocated", "resident")
+        for begin, end in [begin_and_end(counts[name])]
+    )
     errors = ", ".join(f"{count} of {kind}" for kind, count in sorted(counts["errors"].items()))
     return (
         f"{counts['seconds']:.0f} s, {total(counts)} requests ({counts['without_rows']} without "
@@ -58,8 +63,7 @@ def in_words(counts):
         f"{counts['apart']:.1g} apart, {counts['failures']} failures, errors as expected: "
         f"{errors or 'none'}, {sum(counts['forgiven'].values())} answered all the same; "
         f"{counts['swaps']} swaps, {counts['finished_on_old']} requests "
-        f"finished on the old version; {begin / 1e6:.1f} MB at the beginning, {end / 1e6:.1f} MB "
-        f"at the end ({len(counts['resident'])} measures)"
+        f"finished on the old version; {memory} ({len(counts['allocated'])} measures)"
     )
 
 
@@ -107,8 +111,8 @@ def test_a_server_under_load_stays_right_and_small(
     assert all(kind.endswith("an axis too many") for kind in counts["forgiven"]), counts["forgiven"]
     assert len(counts["requests"]) == 7 and counts["rows"] > total(counts), in_words(counts)
     assert counts["swaps"] >= 1, in_words(counts)
-    if len(counts["resident"]) >= ENOUGH or seconds == HOUR:
-        assert growth(counts["resident"]) < FLAT, in_words(counts)
+    if len(counts["allocated"]) >= ENOUGH or seconds == HOUR:
+        assert growth(counts["allocated"]) < FLAT, in_words(counts)
 
 
 # What a soak must find.
@@ -152,7 +156,7 @@ def test_versions_that_are_sound(tmp_path, runner_2_20):
     counts = soak(runner_2_20, first, second, swap=0.2)
     assert (counts["wrong"], counts["failures"], counts["apart"]) == (0, 0, 0)
     assert counts["swaps"] >= 2 and counts["seconds"] >= 2
-    assert counts["without_rows"] > 0 and counts["resident"]
+    assert counts["without_rows"] > 0 and counts["allocated"]
 
 
 def test_a_row_that_depends_on_its_mates_is_wrong(tmp_path, runner_2_20):
@@ -195,4 +199,4 @@ def test_memory_that_grows_is_seen(tmp_path, runner_2_20):
         return {"text": text}
 
     counts = soak(runner_2_20, save(tmp_path / "1", outputs, held=held), seconds=3)
-    assert growth(counts["resident"]) > FLAT
+    assert growth(counts["allocated"]) > FLAT

@@ -177,8 +177,9 @@ def soak(
         timeout: Seconds beyond `seconds`.
 
     Returns:
-        What `client.h` counts, `"swaps"`, `"seconds"` and `"resident"`, the bytes of memory that
-        the process held between requests, at most once a second, in the order of time.
+        What `client.h` counts, `"swaps"`, `"seconds"`, and for moments between requests, at most
+        once a second, the bytes that were `"allocated"` and those that the process held,
+        `"resident"`.
     """
     command = [str(binary), f"--soak={seconds}", f"--swap={swap}", f"--threads={threads}"]
     lines = [f"model {_column([str(path) for path in paths])}\n" for paths in models]

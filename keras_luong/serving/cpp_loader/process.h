@@ -3,6 +3,7 @@
 #ifndef KERAS_LUONG_PROCESS_H_
 #define KERAS_LUONG_PROCESS_H_
 
+#include <malloc.h>
 #include <unistd.h>
 
 #include <cstdint>
@@ -51,6 +52,16 @@ inline int64_t ResidentBytes() {
   int64_t all = 0, resident = 0;
   std::ifstream("/proc/self/statm") >> all >> resident;
   return resident * sysconf(_SC_PAGESIZE);
+}
+
+// What has been allocated and not freed. Old C libraries count in 32 bits.
+inline int64_t AllocatedBytes() {
+#if __GLIBC_PREREQ(2, 33)
+  const auto memory = mallinfo2();
+#else
+  const auto memory = mallinfo();
+#endif
+  return static_cast<int64_t>(memory.uordblks) + static_cast<int64_t>(memory.hblkhd);
 }
 
 }  // namespace runner

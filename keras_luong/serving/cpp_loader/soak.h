@@ -12,8 +12,9 @@
 // beside the one that serves; new requests go to it, and the old one is unloaded when its last
 // request is done: the availability-preserving policy. `swap` 0 leaves the versions as they are.
 //
-// A JSON object says what has been counted. "resident" are the bytes of memory that the process
-// holds, each second in which no version is being exchanged, at a moment without requests.
+// A JSON object says what has been counted. "allocated" are the bytes that have been allocated and
+// not freed, and "resident" those of memory that the process holds, which loading and unloading
+// leaves full of holes: each second in which no version is being exchanged, between requests.
 
 #ifndef KERAS_LUONG_SOAK_H_
 #define KERAS_LUONG_SOAK_H_
@@ -64,6 +65,23 @@ class Timer {
   const std::chrono::steady_clock::time_point began_ = std::chrono::steady_clock::now();
 };
 
+// At some moments between requests.
+struct Memory {
+  std::vector<int64_t> allocated, resident;
+
+  // Nothing may grow while memory is measured.
+  explicit Memory(size_t most) {
+    allocated.reserve(most);
+    resident.reserve(most);
+  }
+
+  void Measure() {
+    allocated.push_back(AllocatedBytes());
+    malloc_trim(0);
+    resident.push_back(ResidentBytes());
+  }
+};
+
 // Requests pass it, and it can be closed until none is under way.
 class Gate {
  public:
@@ -79,17 +97,13 @@ class Gate {
     changed_.notify_all();
   }
 
-  // Returns the memory that is held between requests. What the allocator keeps for later is given
-  // back first: loading a model frees so much that a leak would find room in it for an hour.
-  int64_t Measure() {
+  void Measure(Memory* memory) {
     std::unique_lock<std::mutex> lock(mutex_);
     is_closed_ = true;
     changed_.wait(lock, [this] { return inside_ == 0; });
-    malloc_trim(0);
-    const int64_t resident = ResidentBytes();
+    memory->Measure();
     is_closed_ = false;
     changed_.notify_all();
-    return resident;
   }
 
  private:
@@ -145,9 +159,7 @@ inline std::string Json(const Counts& counts) {
 inline std::string Soak(std::istream& lines, double seconds, double swap, int threads) {
   Plan plan = ReadPlan(lines);
   const Servables servables = Prepare(&plan);
-  // Nothing grows while memory is measured.
-  std::vector<int64_t> resident;
-  resident.reserve(seconds + 10);
+  Memory memory(seconds + 10);
   std::vector<std::unique_ptr<Client>> clients;
   for (int i = 0; i < threads; ++i) {
     clients.push_back(std::make_unique<Client>(plan, servables, i));
@@ -178,14 +190,15 @@ inline std::string Soak(std::istream& lines, double seconds, double swap, int th
   });
   for (; !timer.IsOver(); timer.Sleep(1)) {
     const std::unique_lock<std::mutex> lock(swapping, std::try_to_lock);
-    if (lock) resident.push_back(gate.Measure());
+    if (lock) gate.Measure(&memory);
   }
   for (std::thread& thread : running) thread.join();
 
   Counts counts;
   for (const auto& client : clients) counts.Add(client->counts);
   return "{" + Json(counts) + ", \"swaps\": " + Json(swaps) +
-         ", \"seconds\": " + Json(timer.Elapsed()) + ", \"resident\": " + Json(resident) + "}";
+         ", \"seconds\": " + Json(timer.Elapsed()) + ", \"allocated\": " + Json(memory.allocated) +
+         ", \"resident\": " + Json(memory.resident) + "}";
 }
 
 }  // namespace runner
