@@ -388,6 +388,7 @@ def test_pairs(case, tmp_path):
 
 
 @on_tensorflow
+@pytest.mark.long  # each option of a pair is in test_precision
 @each_pair
 @pytest.mark.parametrize("policy", POLICIES[1:])
 def test_precision_of_pairs(case, policy):

@@ -13,11 +13,22 @@ from tests.reference import why_not
 x64 = keras.backend.backend() == "jax" and why_not("float32")
 # On TensorFlow XLA compiles the same graph, and refuses more of it.
 ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
+# What these train, others train too.
+TRAINED_BY_OTHERS = {
+    f"decoder_{name}"
+    for name in (
+        "bias_linear none gate_context gate_source gate_target state last simple_rnn".split()
+    )
+}
+CASES = [
+    pytest.param(case, id=name, marks=[pytest.mark.long] if name in TRAINED_BY_OTHERS else [])
+    for name, case in ALONE.items()
+]
 WITHOUT_XLA = pytest.param(False, marks=[pytest.mark.long] if ON_TENSORFLOW else [])
 
 
 @pytest.mark.skipif(bool(x64), reason=str(x64))
-@pytest.mark.parametrize("case", ALONE.values(), ids=ALONE)
+@pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("jit_compile", [WITHOUT_XLA, True])
 def test_a_training_step(case, jit_compile):
     if jit_compile and keras.backend.backend() == "torch":

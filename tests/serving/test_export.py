@@ -299,7 +299,7 @@ class Patched(keras.layers.Layer):
     def call(self, vectors):
         logits = self.dense(vectors)
         start = [0] * len(logits.shape)
-        return keras.ops.slice_update(logits, start, keras.ops.zeros([1] * len(start)))
+        return keras.ops.slice_update(logits, start, keras.ops.zeros_like(logits[..., :1]))
 
 
 def with_head(tokenizer, head):

@@ -113,7 +113,8 @@ def test_a_location_score_reads_less(tmp_path, cpp_runner):
 
 def test_unknown_words_are_copied(tmp_path, cpp_runner):
     parts = model_of()
-    copying = CopyMechanism(TARGETS, range(-SOURCES + TARGETS, TARGETS), max_unknown_words=2)
+    target_ids = [max(-1, one) for one in range(-SOURCES + TARGETS, TARGETS)]
+    copying = CopyMechanism(TARGETS, target_ids, max_unknown_words=2)
     cell = AttentionDecoderCell(keras.layers.GRUCell(8), LuongAttention(), 8)
     model = Seq2Seq(
         parts.encoder, parts.target_embedding, AttentionDecoder(cell), copy_mechanism=copying
@@ -146,7 +147,7 @@ def test_an_encoder_of_ones_own(tmp_path):
     cell = AttentionDecoderCell(keras.layers.GRUCell(8), LuongAttention(), 8)
     embedding = keras.layers.ReversibleEmbedding(TARGETS, 8)
     model = Seq2Seq(Encoder(), embedding, AttentionDecoder(cell))
-    with pytest.raises(ValueError, match="source_vocabulary_size must be given.*embeds None"):
+    with pytest.raises(ValueError, match="source_vocabulary_size must be given.*reads None"):
         export_seq2seq(model, tmp_path / "1")
     export_seq2seq(model, tmp_path / "1", "greedy", source_vocabulary_size=SOURCES, max_length=3)
     assert (tmp_path / "1" / "saved_model.pb").exists()

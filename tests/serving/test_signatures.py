@@ -167,7 +167,8 @@ def test_a_row_alone_is_what_it_is_among_others(replies, name):
         for key, array in here.items():
             inside = np.asarray(there[key])[tuple(map(slice, np.shape(array)))]
             if OUTPUTS[name][key] == tf.float32:
-                np.testing.assert_allclose(inside, array, rtol=0, atol=1e-4, err_msg=key)
+                # Sums of logarithms, which a larger batch adds up in another order.
+                np.testing.assert_allclose(inside, array, rtol=1e-4, atol=1e-4, err_msg=key)
             else:
                 assert inside.tolist() == np.asarray(array).tolist(), (row, key)
 
@@ -393,7 +394,7 @@ def of_export(monkeypatch, tmp_path, *arguments, **options):
         ({"search": "best"}, "search must be one of .*Received: 'best'"),
         ({"search": "greedy", "n_best": 2}, "n_best needs a BeamSearch.*n_best=2"),
         ({"search": BeamSearch(3), "n_best": 4}, "n_best must be from 1 to beam_width=3.* 4"),
-        ({"n_best": 0}, "n_best must be .* 1.* Received: 0"),
+        ({"n_best": 0}, "`n_best` must be .* 1.* Received: 0"),
         ({"sample": BeamSearch(2)}, "sample must be a SamplingSearch or None.*BeamSearch"),
         ({"search": BeamSearch(2, min_length=99)}, "max_length must be .*min_length=99"),
     ],

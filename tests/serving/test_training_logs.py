@@ -111,7 +111,9 @@ def test_scalars(board, trained):
         np.testing.assert_allclose([shown[epoch] for epoch in range(EPOCHS)], values, rtol=1e-6)
     names = "loss token_accuracy gradient_norm gradient_norm_max words_per_second".split()
     assert set(history) == {*names, "val_loss", "val_token_accuracy"}
-    assert all(value > 0 for name in names for value in history[name])
+    # Of two steps from a random start the accuracy may be 0.
+    positive = set(names) - {"token_accuracy"}
+    assert all(value > 0 for name in positive for value in history[name])
     # Two steps an epoch; the rate is that of the step to come.
     rates = board.scalars("small/train", "epoch_learning_rate")
     for epoch in range(EPOCHS):

@@ -774,7 +774,7 @@ def test_subwords_are_drawn_anew_in_training_alone(fit_of):
         assert set(found[1]) - {()} == best
     assert rows[0] == rows[1]
     assert set(rows[0]) - best - {()} and set(rows[2]) - {()} == best
-    with pytest.raises(ValueError, match="greater than 0"):
+    with pytest.raises(ValueError, match="above 0"):
         translator.fit(pairs, subword_sampling=0.0)
 
 
