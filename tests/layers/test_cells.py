@@ -109,7 +109,7 @@ COUNTS = {
     "units of LayerNormLSTMCell": lambda n: LayerNormLSTMCell(n),
     "vocabulary_size": lambda n: CopyMechanism(n),
     "max_unknown_words": lambda n: CopyMechanism(9, max_unknown_words=n),
-    "unknown_id of copying": lambda n: CopyMechanism(9, unknown_id=n),
+    "unknown_id of copying": lambda n: CopyMechanism(9, max_unknown_words=1, unknown_id=n),
     "unknown_id": lambda n: WordDropout(0.1, unknown_id=n),
     "last_special_id": lambda n: WordDropout(0.1, last_special_id=n),
     "passes": lambda n: ScheduledSampling(0.5, passes=n),

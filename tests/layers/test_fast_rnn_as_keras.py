@@ -14,12 +14,12 @@ gru_test = pytest.importorskip("keras.src.layers.rnn.gru_test")
 
 
 @keras.saving.register_keras_serializable(package="tests")
-class FastLSTM(FastRNN, keras.layers.LSTM):
+class FastLSTM(keras.layers.LSTM, FastRNN):
     """`keras.layers.LSTM` on the loop of `FastRNN`."""
 
 
 @keras.saving.register_keras_serializable(package="tests")
-class FastGRU(FastRNN, keras.layers.GRU):
+class FastGRU(keras.layers.GRU, FastRNN):
     """`keras.layers.GRU` on the loop of `FastRNN`."""
 
 
