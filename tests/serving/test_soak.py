@@ -20,9 +20,9 @@ DATES = Path(__file__).parents[2] / "saved_models" / "dates_demo" / "1"
 # What the process may grow by, of what it has allocated. What it holds grows with every version
 # that is loaded and unloaded, since the C library's allocator keeps the holes between blocks.
 FLAT = 0.02
-# Fewer measures are all of a process that is still warming up: on cores that others use, too, a
-# version takes minutes to load.
-ENOUGH = 40
+# In two minutes most of a run is warming up: what a version needs for a signature is made when that
+# is asked for the first time.
+WARMING_UP = 0.25
 # How requests end that no client should send. The loader does not look at ranks, so an axis too
 # many is an error only where an op of the graph minds it.
 EXPECTED_ERRORS = {
@@ -111,8 +111,8 @@ def test_a_server_under_load_stays_right_and_small(
     assert all(kind.endswith("an axis too many") for kind in counts["forgiven"]), counts["forgiven"]
     assert len(counts["requests"]) == 7 and counts["rows"] > total(counts), in_words(counts)
     assert counts["swaps"] >= 1, in_words(counts)
-    if len(counts["allocated"]) >= ENOUGH or seconds == HOUR:
-        assert growth(counts["allocated"]) < FLAT, in_words(counts)
+    allowed = FLAT if seconds == HOUR else WARMING_UP
+    assert growth(counts["allocated"]) < allowed, in_words(counts)
 
 
 # What a soak must find.
