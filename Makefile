@@ -51,7 +51,7 @@ demo: $(VENV)/.core  ## Train, evaluate and export the date model: a few minutes
 
 test: doctest $(tensorflow_2_20)  ## Run the tests: all on TensorFlow, those of the layers, search and models on JAX
 	$(call pytest,$(VENV),tensorflow,$(large))
-	$(call pytest,$(VENV),jax,tests/layers)
+	$(call pytest,$(VENV),jax,tests/layers/test_options_training.py tests/layers)
 	$(call pytest,$(VENV),jax JAX_ENABLE_X64=1,,$(in_float64))
 
 test-torch: $(VENV_TORCH)/.test  ## Run the tests of the layers, search and models on torch, with no TensorFlow there
