@@ -28,8 +28,8 @@ def whole_folder(path: PathLike, last: str = "") -> Iterator[Path]:
     It is filled beside `path` under another name, flushed to the disk and renamed, so that neither
     a crash nor a full disk leaves half of it under the name that others read. Where the file system
     cannot flush, that step is left out. A process that is killed leaves the other name,
-    `.<name>.<letters>.unfinished`; the next that fills a folder beside it removes what nobody has
-    written into for an hour.
+    `.<name>.<letters>.unfinished`. The next call in the same parent folder removes such leftovers
+    once they are an hour old.
 
     A `path` with a scheme is filled in a local temporary folder and copied file by file, since
     object stores have no folders to rename. There each file is whole, and all are there when the

@@ -30,9 +30,9 @@ _locks: dict[Path, _Lock] = {}
 def locked_folder(folder: Path | RemotePath) -> contextlib.AbstractContextManager[None]:
     """Keeps other processes out of a folder that is written into for long.
 
-    Its file `.lock` says who is there, and goes at the end. A process that is killed leaves the
-    file, which then holds up nobody. Parts of this process do not hold up each other. Where the
-    file system has no locks, a log line says so, and nobody is kept out.
+    Its file `.lock` names the process, and is removed at the end. The lock of a killed process
+    ends with it, although the file stays. One process may take a lock several times. A file system
+    without locks keeps no one out, and a warning is logged.
 
     Args:
         folder: Made when it is missing; removed again if it is still empty then.
@@ -90,7 +90,7 @@ def _held(file: Path, subject: Path | RemotePath) -> Iterator[None]:
             _locks[file] = lock._replace(holders=lock.holders - 1)
         else:
             del _locks[file]
-            file.unlink(missing_ok=True)  # while it is locked, so that nobody else's goes
+            file.unlink(missing_ok=True)  # before the lock ends: it is still ours
             os.close(lock.descriptor)
 
 

@@ -94,8 +94,8 @@ class AttentionDecoder(keras.layers.Layer):
     Raises:
         ValueError: For tensors of the wrong rank, masks of the wrong shape and an initial state
             that has neither the wrapped cell's states nor all of the decoder's; for a negative
-            `coverage_loss`; for `stateful`,
-            `go_backwards` and `unroll` of `keras.layers.RNN`, which a decoder does not have.
+            `coverage_loss`; for `stateful`, `go_backwards` and `unroll` of `keras.layers.RNN`,
+            which a decoder does not have.
         TypeError: For `mask=`, a list of tensors as the first argument, and options of another
             type.
 

@@ -169,7 +169,7 @@ class CheckedTraining:
         return self._of_logits(getattr(self, "loss", None))
 
     def _of_logits(self, by_output: Any) -> Any:
-        """What stands for the first output: losses or labels, of a model with one or several."""
+        """The first output's part of losses or labels, for a model with one output or several."""
         if isinstance(by_output, dict):
             return by_output.get(self.output_names[0])  # type: ignore[attr-defined]
         if isinstance(by_output, list | tuple):

@@ -1,4 +1,4 @@
-"""What a compiled loss makes of labels and logits, as far as it can be seen."""
+"""Which labels a compiled loss allows, and whether it takes logits."""
 
 import inspect
 from typing import Any

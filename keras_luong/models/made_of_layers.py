@@ -9,7 +9,7 @@ class MadeOfLayers:
     """Raises where Keras would make a plain functional model in the place of one of this class.
 
     `keras.models.clone_model` calls a class that takes any number of positional arguments as
-    `cls(inputs, outputs)`. For any other it returns a plain functional model, and asks nobody. So
+    `cls(inputs, outputs)`. For any other class it silently returns a plain functional model. So
     `__init__` of a subclass takes `*others`, and hands them to `check_positions`.
     """
 

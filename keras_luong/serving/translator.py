@@ -44,7 +44,7 @@ from keras_luong.serving.translation import (
     translations_of,
 )
 from keras_luong.serving.unknown_words import UnknownWords
-from keras_luong.stored_json import list_of, read_json, record, text, whole
+from keras_luong.stored_json import list_of, read_json, record, whole
 from keras_luong.stored_parts import part_of
 from keras_luong.text import (
     EncodedFiles,
@@ -52,6 +52,7 @@ from keras_luong.text import (
     TrainingBatches,
     evaluation_batches,
 )
+from keras_luong.text.fingerprint import CHECKED_FACTS
 from keras_luong.text.subword_tokenizer import check_tokenizers
 from keras_luong.training import (
     Alignment,
@@ -75,9 +76,9 @@ _MODEL, _SOURCE, _TARGET, _CONFIG = (
     "target.tokenizer",
     "translator.json",
 )
-_SHA256 = text("[0-9a-f]{64}")
-_DATA = record({"pairs": whole(), "source_sha256": _SHA256, "target_sha256": _SHA256})
-_CHECKED_CONFIG = record({"max_length": whole(1, 2**31 - 1)}, {"training_data": list_of(_DATA)})
+_CHECKED_CONFIG = record(
+    {"max_length": whole(1, 2**31 - 1)}, {"training_data": list_of(CHECKED_FACTS)}
+)
 
 _NOT_LOADED = (
     "The translator was loaded with `compile=False`, without its loss and optimizer: load it with "

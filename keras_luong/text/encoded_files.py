@@ -15,7 +15,7 @@ from keras_luong.folders import whole_folder
 from keras_luong.layers.arguments import checked_flag
 from keras_luong.paths import PathLike, RemotePath, path_of
 from keras_luong.stored_arrays import read_array
-from keras_luong.stored_json import anything, mapping_of, read_json, record, text, whole
+from keras_luong.stored_json import anything, mapping_of, read_json, record, whole
 from keras_luong.stored_parts import (
     check_sum,
     checked_blocks,
@@ -25,7 +25,7 @@ from keras_luong.stored_parts import (
     write_sums,
 )
 from keras_luong.text.filters import PairFilter
-from keras_luong.text.fingerprint import Fingerprint
+from keras_luong.text.fingerprint import CHECKED_FACTS, Fingerprint
 from keras_luong.text.pairs import encode_some, stream_pairs
 from keras_luong.text.subword_tokenizer import SubwordTokenizer, check_tokenizers
 
@@ -39,15 +39,12 @@ _PARTS = (_FACTS, *(f"{side}.{kind}" for side in _SIDES for kind in ("ids", "end
 # Of the folder; another number makes those before it strangers.
 _FORMAT = 3
 _ID = np.dtype("int32")
-_SHA256 = text("[0-9a-f]{64}")
 _MADE_OF = ("format", "files", "tokenizers", "max_length", "pair_filter")
 _CHECKED_FACTS = record(
     {
         **dict.fromkeys(_MADE_OF, anything),  # compared with what is given
         "dropped": mapping_of(whole()),
-        "fingerprint": record(
-            {"pairs": whole(), "source_sha256": _SHA256, "target_sha256": _SHA256}
-        ),
+        "fingerprint": CHECKED_FACTS,
     }
 )
 
@@ -264,7 +261,7 @@ def _opened(
 
 
 def _found_facts(folder: Path | RemotePath) -> dict[str, Any]:
-    """What a folder was made of; nothing, where it does not say so."""
+    """What a folder says that it was made of; empty without its file of facts."""
     if not folder.is_dir() or not (folder / _FACTS).exists():
         return {}
     return read_json(part_of(folder, _FACTS), mapping_of(anything))

@@ -4,7 +4,12 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from keras_luong.stored_json import record, text, whole
+
 Pair = tuple[str, str]
+_SHA256 = text("[0-9a-f]{64}")
+# What `Fingerprint.facts` returns, where it is read from a file.
+CHECKED_FACTS = record({"pairs": whole(), "source_sha256": _SHA256, "target_sha256": _SHA256})
 
 
 def fingerprint_of(pairs: Iterable[Pair]) -> dict[str, Any]:

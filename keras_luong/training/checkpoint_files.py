@@ -26,7 +26,7 @@ from keras_luong.stored_json import (
     text,
     whole,
 )
-from keras_luong.stored_parts import check_sums, local_parts, part_of, write_sums
+from keras_luong.stored_parts import check_sums, local_parts, write_sums
 from keras_luong.training.replicas import is_first_process, strategy_scope
 
 _STATE_FILE = "state.npz"
@@ -152,7 +152,7 @@ def opened_checkpoint(folder: AnyPath, check_hashes: bool) -> Iterator[Checkpoin
     with local_parts(folder, (_STATE_FILE, _NOTE_FILE)) as parts:
         if check_hashes:
             check_sums(folder, parts)
-        note = read_json(part_of(folder, _NOTE_FILE), _NOTE)
+        note = read_json(parts[_NOTE_FILE], _NOTE)  # the bytes that have been compared
         _check_step(folder, note)
         count = max(0, len(note["state"]) - 1)
         apart = {*_references([note["settings"], note["callbacks"]], least=count)}
@@ -177,7 +177,7 @@ def _check_step(folder: AnyPath, note: dict[str, Any]) -> None:
 
 
 def _kinds(variable: keras.Variable) -> str:
-    """Of NumPy, for the numbers of a variable. Torch keeps integers without sign as others."""
+    """NumPy's kinds for a variable's numbers. Torch stores unsigned integers as signed ones."""
     if keras.backend.is_float_dtype(variable.dtype):
         return "f"
     return "b" if variable.dtype == "bool" else "iu"

@@ -59,7 +59,7 @@ class Interruption:
 
 
 def _exception_of(number: int) -> BaseException:
-    """What ends a program: for SIGTERM with the status that a shell gives one that dies of it."""
+    """The exception that ends the program; for SIGTERM with exit status 143, as in a shell."""
     return KeyboardInterrupt() if number == signal.SIGINT else SystemExit(128 + number)
 
 

@@ -161,7 +161,7 @@ def soak(
     packages: Path | None = None,
     timeout: float = 300,
 ) -> dict[str, Any]:
-    """Asks random batches of rows of models for a while, and compares each row with it alone.
+    """Sends random batches to models for some seconds, and compares each row with its answer alone.
 
     Args:
         binary: As for `run`, like the rest that is not named here.
@@ -169,7 +169,7 @@ def soak(
             signatures and take turns.
         rows: Each the index of its model, a signature and a value for each input. All rows of a
             signature have the same inputs.
-        seconds: How long it lasts, once each row has been asked alone.
+        seconds: How long batches are sent. Before that each row is sent alone.
         swap: After how many seconds another version is loaded in the place of the one that
             serves; by default none is.
         threads: How many threads ask.
