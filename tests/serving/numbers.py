@@ -68,7 +68,7 @@ def trained_translator():
 def untrained(tokenizer, **arguments):
     """A translator with weights so large that its translations differ."""
     keras.utils.set_random_seed(7)
-    model = luong_seq2seq(VOCABULARY, VOCABULARY, units=16, **arguments)
+    model = luong_seq2seq(VOCABULARY, VOCABULARY, **{"units": 16, **arguments})
     for variable in model.trainable_variables:
         variable.assign(variable * 3)
     return Translator(model, tokenizer, tokenizer, max_length=MAX_LENGTH)

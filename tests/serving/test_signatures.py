@@ -3,6 +3,7 @@
 import dataclasses
 import math
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -92,17 +93,44 @@ def exported(trained, tmp_path_factory):
 @pytest.fixture(scope="module")
 def replies(exported, cpp_runner):
     """By signature: the reply to all rows in one batch, to each row alone, and to no rows."""
-
-    def batches(columns):
-        yield columns
-        for row in range(len(TEXTS)):
-            yield {name: values[row : row + 1] for name, values in columns.items()}
-        yield {name: [] for name in columns}
-
     return {
         name: cpp_loader.run(cpp_runner, exported, batches(columns), signature=name)
         for name, columns in INPUTS.items()
     }
+
+
+@pytest.fixture(scope="module")
+def exact_replies(trained, tmp_path_factory):
+    """The same replies by the same weights in float64, whose results are returned as float32."""
+    found = keras.config.dtype_policy(), keras.config.floatx()
+    keras.config.set_dtype_policy("float64")
+    keras.config.set_floatx("float64")
+    try:
+        exact = untrained(trained.source_tokenizer, units=32)
+        exact.model.set_weights(trained.model.get_weights())
+        path = tmp_path_factory.mktemp("float64") / "1"
+        exact.export(path, SEARCH, sample=SAMPLE)
+    finally:
+        keras.config.set_dtype_policy(found[0])
+        keras.config.set_floatx(found[1])
+    loaded = tf.saved_model.load(str(path)).signatures
+    return {
+        name: [numpy_reply(loaded[name], batch) for batch in list(batches(columns))[:-1]]
+        for name, columns in INPUTS.items()
+    }
+
+
+def batches(columns):
+    """All rows, each row alone, no rows."""
+    yield columns
+    for row in range(len(TEXTS)):
+        yield {name: values[row : row + 1] for name, values in columns.items()}
+    yield {name: [] for name in columns}
+
+
+def numpy_reply(signature, columns):
+    reply = signature(**{name: tf.constant(values) for name, values in columns.items()})
+    return {name: tensor.numpy() for name, tensor in reply.items()}
 
 
 def of_row(reply, row):
@@ -160,14 +188,31 @@ def test_the_signatures(exported):
 
 
 @pytest.mark.parametrize("name", INPUTS)
-def test_a_row_alone_is_what_it_is_among_others(replies, name):
+def test_a_row_alone_is_what_it_is_among_others(exact_replies, name):
+    together, *alone = exact_replies[name]
+    assert_rows(together, alone, OUTPUTS[name], tolerance=2e-6)
+
+
+@pytest.mark.parametrize("name", INPUTS)
+def test_float32_is_near_float64(replies, exact_replies, name):
+    exact, *_ = exact_replies[name]
     together, *alone, _ = replies[name]
+    rows = [
+        {key: array[row : row + 1] for key, array in together.items()} for row in range(len(TEXTS))
+    ]
+    assert_rows(exact, alone, OUTPUTS[name], tolerance=1e-4)
+    assert_rows(exact, rows, OUTPUTS[name], tolerance=1e-4)
+
+
+def assert_rows(together, alone, dtypes, tolerance):
+    """The batches of one row say what the batch of all says: exactly, but for floating point."""
+    assert len(alone) == len(TEXTS)
     for row, reply in enumerate(alone):
         there, here = of_row(together, row), of_row(reply, 0)
         for key, array in here.items():
             inside = np.asarray(there[key])[tuple(map(slice, np.shape(array)))]
-            if OUTPUTS[name][key] == tf.float32:
-                np.testing.assert_allclose(inside, array, rtol=0, atol=1e-4, err_msg=key)
+            if dtypes[key] == tf.float32:
+                np.testing.assert_allclose(inside, array, rtol=0, atol=tolerance, err_msg=key)
             else:
                 assert inside.tolist() == np.asarray(array).tolist(), (row, key)
 
