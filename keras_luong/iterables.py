@@ -59,15 +59,24 @@ def texts_of(name: str, texts: Iterable[str]) -> Iterator[str]:
     >>> list(texts_of("texts", np.array([b"one", b"two"])))
     ['one', 'two']
     """
+    for index, text in enumerate(strings_of(name, texts)):
+        try:
+            text.encode()
+        except UnicodeError as error:
+            raise ValueError(f"The text at {index} cannot be written as UTF-8: {error}") from error
+        yield text
+
+
+def strings_of(name: str, texts: Iterable[str]) -> Iterator[str]:
+    """Iterates over strings that need not be UTF-8, such as tokens to be drawn; else `texts_of`."""
     decodes = _holds_bytes(texts)
     for index, text in enumerate(items_of(name, texts, "strings")):
         try:
             one = _text(text, decodes)
-            if one is None:
-                raise TypeError(f"`{name}` must be strings. Received at {index}: {text!r}")
-            one.encode()
         except UnicodeError as error:
-            raise ValueError(f"The text at {index} cannot be written as UTF-8: {error}") from error
+            raise ValueError(f"The text at {index} is not UTF-8: {error}") from error
+        if one is None:
+            raise TypeError(f"`{name}` must be strings. Received at {index}: {text!r}")
         yield one
 
 

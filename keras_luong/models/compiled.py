@@ -68,9 +68,10 @@ def has_dynamic_shapes() -> bool:
 def _tensorflow(model: Any, function: Callable, arguments: Sequence[Argument]) -> Callable:
     import tensorflow as tf
 
-    # One trace for every shape, and no XLA: it would compile anew for each.
+    # One trace for every shape, and no XLA: it would compile anew for each. Nor AutoGraph: what calls
+    # `keras.ops` has no Python loops over tensors, and to look for some takes a third of a trace.
     signature = [tf.TensorSpec(one.shape, one.dtype) for one in arguments]
-    return tf.function(function, input_signature=signature)
+    return tf.function(function, input_signature=signature, autograph=False)
 
 
 def _jax(model: Any, function: Callable, arguments: Sequence[Argument]) -> Callable:

@@ -130,7 +130,7 @@ def _serve(signature: Signature) -> Any:
         tf.TensorSpec(spec.shape, spec.dtype, name=name) for name, spec in signature.inputs.items()
     ]
 
-    @tf.function(input_signature=specs)
+    @tf.function(input_signature=specs, autograph=False)
     def serve(*columns: Tensor) -> dict[str, Tensor]:
         rows = tf.shape(columns[0])[0]
         for name, column in zip(names[1:], columns[1:], strict=True):

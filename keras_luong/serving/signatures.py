@@ -45,7 +45,9 @@ class Searcher(NamedTuple):
 
     def shared(self) -> Callable[[Tensor], SearchResult]:
         """The search traced once, to stand once in an export, whatever calls it."""
-        return tf.function(lambda source: self.run(source, self.search), input_signature=[_IDS])
+        return tf.function(
+            lambda source: self.run(source, self.search), input_signature=[_IDS], autograph=False
+        )
 
 
 def default_signature(find: Callable[[Tensor], SearchResult], form: Format) -> Signature:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import keras
 import numpy as np
 
-from keras_luong.iterables import list_of_texts
+from keras_luong.iterables import strings_of
 from keras_luong.paths import PathLike, path_of
 
 if TYPE_CHECKING:
@@ -144,8 +144,8 @@ def draw_alignment(alignment: Alignment) -> "Figure":
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    columns = list(map(_label, list_of_texts("source_tokens", alignment.source_tokens)))
-    rows = list(map(_label, list_of_texts("target_tokens", alignment.target_tokens)))
+    columns = list(map(_label, strings_of("source_tokens", alignment.source_tokens)))
+    rows = list(map(_label, strings_of("target_tokens", alignment.target_tokens)))
     scores = np.asarray(alignment.scores, dtype="float32")
     if scores.shape != (len(rows), len(columns)):
         raise ValueError(
