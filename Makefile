@@ -32,7 +32,7 @@ large := tests/layers/test_options_training.py tests/layers tests/models tests/s
 # file test by test. pytest's 5 says that nothing of a group was chosen.
 define pytest
 	@chosen=5; for group in $(3) tests; do \
-		dist=loadfile ignored=; case $$group in *.py) dist=load;; esac; \
+		dist='loadfile --no-loadscope-reorder' ignored=; case $$group in *.py) dist=load;; esac; \
 		for other in $(3); do case $$other in $$group/*) ignored="$$ignored --ignore=$$other";; esac; done; \
 		KERAS_BACKEND=$(2) $(1)/bin/python -m pytest -n auto --dist $$dist $$group $$ignored $(4) $(PYTEST_ARGS); \
 		code=$$?; [ $$code = 5 ] || chosen=$$code; [ $$code = 0 ] || [ $$code = 5 ] || exit $$code; \
@@ -51,7 +51,7 @@ demo: $(VENV)/.core  ## Train, evaluate and export the date model: a few minutes
 
 test: doctest $(tensorflow_2_20)  ## Run the tests: all on TensorFlow, those of the layers, search and models on JAX
 	$(call pytest,$(VENV),tensorflow,$(large))
-	$(call pytest,$(VENV),jax,tests/layers/test_options_training.py tests/layers)
+	$(call pytest,$(VENV),jax,tests/layers/test_options_training.py)
 	$(call pytest,$(VENV),jax JAX_ENABLE_X64=1,,$(in_float64))
 
 test-torch: $(VENV_TORCH)/.test  ## Run the tests of the layers, search and models on torch, with no TensorFlow there
@@ -60,8 +60,10 @@ test-torch: $(VENV_TORCH)/.test  ## Run the tests of the layers, search and mode
 test-beam: $(VENV_BEAM)/.test  ## Run the tests of translating folders of files, on Apache Beam
 	KERAS_BACKEND=tensorflow $(VENV_BEAM)/bin/python -m pytest -m beam tests/examples/test_translate_files.py $(PYTEST_ARGS)
 
-test-long: $(VENV)/.test  ## Run what takes long: an hour's soak of exports, ten thousand random texts, memory over five thousand
-	$(call pytest,$(VENV),tensorflow,,-m long)
+test-long: $(VENV)/.test $(VENV_TORCH)/.test  ## Run what takes long: an hour's soak of exports, ten thousand random texts, every case on JAX
+	$(call pytest,$(VENV),tensorflow,$(large),-m long)
+	$(call pytest,$(VENV),jax,,-m long)
+	$(call pytest,$(VENV_TORCH),torch,,-m long)
 
 test-all: lint types wheel-check test test-torch test-beam test-long  ## Run every check
 

@@ -1,10 +1,15 @@
 """What every test starts from: quiet logs, fixed seeds, and only what the backend at hand runs."""
 
+import atexit
 import contextlib
+import ctypes
+import gc
 import os
 import resource
+import shutil
 import signal
 import sys
+import tempfile
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -12,8 +17,15 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # the workers already fill the cores
     os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 if os.environ.get("KERAS_BACKEND") == "jax":
-    # A test's program runs once or twice: to compile it takes longer than to run it.
+    # A test's program runs once or twice: to compile it takes longer than to run it. What one test
+    # has compiled others find in a folder, which the process that made it removes in the end.
     os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        compilations = tempfile.mkdtemp(prefix="keras_luong_jax_")
+        atexit.register(shutil.rmtree, compilations, ignore_errors=True)
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = compilations
+        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+        os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 import keras
 import pytest
@@ -39,6 +51,34 @@ if keras.config.backend() != "tensorflow":
         for path in Path(__file__).parent.iterdir()
         if not path.stem.removeprefix("test_").startswith(BACKEND_NEUTRAL)
     ]
+
+
+# The files that take longest: they come first, or a worker would wait for the other in the end.
+LONGEST = (
+    *("test_soak", "test_signatures", "test_export", "test_translator"),
+    *("test_devices", "test_killed", "test_training_checkpoint"),
+    *("test_translate", "test_commands", "test_dates"),
+    *("test_options", "test_attention_decoder_numbers", "test_attention_decoder"),
+    *("test_seq2seq", "test_quantize", "test_luong_seq2seq", "test_shortlist"),
+)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Begins with what takes long; on JAX, has the first case alone of a test of models or search.
+
+    There each case compiles programs of its own, for seconds. The others run on TensorFlow and
+    torch, and on JAX with all that is `long`.
+    """
+    place = {name: index for index, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(LONGEST)))
+    seen = set()
+    for item in items:
+        if keras.config.backend() == "jax" and item.path.parent.name in ("models", "search"):
+            name = item.path, item.originalname
+            if name in seen:
+                item.add_marker("long")
+            seen.add(name)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -98,12 +138,12 @@ def pytest_terminal_summary(terminalreporter):
 
 
 def pytest_runtest_teardown(nextitem):
-    """Makes JAX forget what it compiled before the process has no room left for more of it.
+    """Makes JAX forget what it compiled before the process is too large.
 
-    Each program takes several mappings of memory, of which Linux gives a process 65,530. What comes
-    after them is a segmentation fault in the compiler.
+    Each program takes memory that nothing else gives back, and several mappings of it, of which
+    Linux gives a process 65,530. What comes after them is a segmentation fault in the compiler.
     """
-    if keras.config.backend() != "jax":
+    if keras.config.backend() != "jax" or sys.platform != "linux":
         return
     global _since
     _since += 1
@@ -111,13 +151,38 @@ def pytest_runtest_teardown(nextitem):
     if _since < _CHECKED_EVERY or not maps.exists():
         return
     _since = 0
-    if maps.read_bytes().count(b"\n") > _MANY_MAPPINGS:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    is_large = pages * resource.getpagesize() > _FOR_PROGRAMS
+    if is_large or maps.read_bytes().count(b"\n") > _MANY_MAPPINGS:
         import jax
 
         jax.clear_caches()
+        gc.collect()
+        ctypes.CDLL(None).malloc_trim(0)  # else it stays the process's
 
 
-_since, _CHECKED_EVERY, _MANY_MAPPINGS = 0, 20, 20_000
+_since, _CHECKED_EVERY, _FOR_PROGRAMS, _MANY_MAPPINGS = 0, 20, 2 * GIGABYTE, 20_000
+
+
+@pytest.fixture(autouse=True)
+def operation_by_operation(request):
+    """Runs what is tested of models and search without graphs on TensorFlow, if it is not `traced`.
+
+    To trace a graph takes seconds, to run it once takes milliseconds. The layers are trained in
+    graphs, and exports hold graphs of every search.
+    """
+    if (
+        keras.config.backend() != "tensorflow"
+        or request.path.parent.name not in ("models", "search")
+        or request.node.get_closest_marker("traced")
+    ):
+        yield
+        return
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
 
 
 @pytest.fixture(autouse=True)

@@ -68,8 +68,8 @@ def has_dynamic_shapes() -> bool:
 def _tensorflow(model: Any, function: Callable, arguments: Sequence[Argument]) -> Callable:
     import tensorflow as tf
 
-    # One trace for every shape, and no XLA: it would compile anew for each. Nor AutoGraph: what calls
-    # `keras.ops` has no Python loops over tensors, and to look for some takes a third of a trace.
+    # One trace for every shape, without XLA, which would compile anew for each; and without
+    # AutoGraph, which looks for Python's loops over tensors, in what has none.
     signature = [tf.TensorSpec(one.shape, one.dtype) for one in arguments]
     return tf.function(function, input_signature=signature, autograph=False)
 

@@ -12,6 +12,8 @@ from keras_luong.functional import IdRange
 from keras_luong.models.checked_training import CheckedTraining
 from tests.models.test_seq2seq import SOURCE, TARGETS, TARGETS_IN, build
 
+pytestmark = pytest.mark.traced
+
 # Where XLA or JAX compile, a step cannot raise.
 COMPILED = keras.backend.backend() != "torch"
 

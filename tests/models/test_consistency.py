@@ -15,6 +15,7 @@ from tests.models.test_seq2seq import JAX, SOURCE, TARGETS, TARGETS_IN, build, r
 
 INPUTS = [SOURCE, TARGETS_IN]
 KEPT = TARGETS != 0
+TORCH = keras.backend.backend() == "torch"
 
 
 def compiled(consistency, dropout, learning_rate=0.0, jit_compile=JAX, **options):
@@ -85,7 +86,11 @@ def test_the_gradient_is_that_of_both_passes():
     np.testing.assert_allclose((loss_at(0.003) - loss_at(-0.003)) / 0.006, length, rtol=0.01)
 
 
-@pytest.mark.parametrize("jit_compile", [False, True])
+# torch takes minutes to compile it.
+@pytest.mark.traced
+@pytest.mark.parametrize(
+    "jit_compile", [False, pytest.param(True, marks=[pytest.mark.long] if TORCH else [])]
+)
 def test_without_dropout_a_step_is_that_of_one_pass(jit_compile):
     results = [
         step(compiled(consistency, 0.0, learning_rate=1.0, jit_compile=jit_compile or JAX))

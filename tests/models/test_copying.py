@@ -112,6 +112,7 @@ def matches(model, words, **options):
     return (ids == target[:, 1:]).all(axis=1).mean()
 
 
+@pytest.mark.traced
 def test_words_that_training_has_never_seen():
     model = trained(CopyMechanism(WORDS, max_unknown_words=2), [SEEN, UNKNOWN])
     assert matches(model, SEEN) == matches(model, UNKNOWN) == 1.0

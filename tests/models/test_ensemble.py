@@ -76,6 +76,7 @@ def test_greedy_takes_the_largest_of_the_averaged_probabilities():
         assert (generate(model).ids != result.ids).any()
 
 
+@pytest.mark.traced
 def test_beams_carry_averages_of_probabilities_and_of_attention_scores():
     result = generate(ensemble(), BeamSearch(3, 3, length_penalty="average"))
     for n in range(3):

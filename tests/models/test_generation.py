@@ -151,6 +151,7 @@ def test_weights_that_change_are_seen():
     check_equal(after, generate(model=TwoTables(1)))
 
 
+@pytest.mark.traced
 @pytest.mark.skipif(BACKEND == "torch", reason="torch compiles nothing")
 def test_equal_searches_are_compiled_once():
     model = TwoTables()

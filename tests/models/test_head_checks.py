@@ -7,6 +7,8 @@ from keras import layers, ops
 from keras_luong.models.head_checks import check_gives_logits, check_head
 from tests.models.test_seq2seq import UNITS, build
 
+pytestmark = pytest.mark.traced
+
 
 def functional(*made):
     inputs = outputs = keras.Input((None, UNITS))

@@ -10,6 +10,8 @@ from keras_luong.functional import IdRange
 from keras_luong.models.id_ranges import embedded_ids
 from tests.models.test_seq2seq import SOURCE, TARGETS_IN, build
 
+pytestmark = pytest.mark.traced
+
 
 def with_positions(source):
     words = keras.layers.Embedding(50, 4)(source)

@@ -9,6 +9,8 @@ from keras_luong import MaskedCrossentropy
 from keras_luong.functional import IdRange
 from keras_luong.models.label_ids import check_takes_logits, label_ids
 
+pytestmark = pytest.mark.traced
+
 SPARSE = losses.SparseCategoricalCrossentropy
 
 

@@ -19,7 +19,7 @@ LABELS = np.array([[8, 9, 3], [5, 3, 0]], "int32")
 @pytest.mark.parametrize(
     "options",
     [
-        {},
+        pytest.param({}, marks=pytest.mark.traced),
         {"cell": "gru", "num_layers": 2, "residual": True, "dropout": 0.2},
         {
             "bidirectional": "first",
@@ -33,7 +33,7 @@ LABELS = np.array([[8, 9, 3], [5, 3, 0]], "int32")
         {"tie_embeddings": False, "embedding_dim": 5, "score_mode": "concat"},
         {"score_mode": "location", "max_source_length": 6, "cell": "gru"},
         {"score_mode": "dot", "window": "local_p", "window_size": 1},
-        {"copy": True, "cell": "gru", "dropout": 0.2},
+        pytest.param({"copy": True, "cell": "gru", "dropout": 0.2}, marks=pytest.mark.traced),
         {"embeddings_in_memory": True, "dropout": 0.2},
     ],
     ids=str,

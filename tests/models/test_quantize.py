@@ -84,6 +84,7 @@ def test_what_is_saved_says_the_same_and_has_no_optimizer(name, mode, tmp_path):
     assert_same(generate(loaded, **SEARCH), generate(model, **SEARCH))
 
 
+@pytest.mark.traced
 def test_what_was_compiled_before_is_compiled_anew():
     model, other = fresh("tied"), fresh("stacked")
     both = Ensemble([model, other])

@@ -94,6 +94,7 @@ def test_a_step_is_that_on_the_mixed_words(rate, passes, words_of):
         np.testing.assert_allclose(one, other, atol=1e-4)
 
 
+@pytest.mark.traced
 def test_nothing_but_training_is_changed_and_steps_are_kept(tmp_path):
     sampling = ScheduledSampling(InverseSigmoidDecay(1.0), seed=1)
     model = compiled(sampling)

@@ -135,6 +135,7 @@ def forward(model, inputs):
 # ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.traced
 @pytest.mark.parametrize("name", MODELS)
 def test_generate_equals_a_loop_of_forward_passes(name):
     model = made(name)
@@ -390,6 +391,7 @@ def test_generate_sees_weights_that_changed():
     np.testing.assert_array_equal(after.ids[:, 0], looped(model, SOURCE)[0])
 
 
+@pytest.mark.traced
 def test_generate_sees_training_and_serves_during_it():
     model = fresh("untied")
     before = generate(model).log_probs

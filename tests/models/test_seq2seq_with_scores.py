@@ -16,6 +16,8 @@ from tests.models.test_seq2seq import (
     shared_embedding_model,
 )
 
+pytestmark = pytest.mark.traced
+
 SCORES = np.full((*TARGETS.shape, SOURCE.shape[1]), 0.2, "float32")
 
 

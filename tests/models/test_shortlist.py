@@ -106,6 +106,7 @@ def test_heads_whose_words_cannot_be_taken_one_by_one_are_refused():
         made("tied").generate(np.array([[11, 3]]), shortlist=PART)
 
 
+@pytest.mark.traced
 def test_few_sizes_are_compiled(monkeypatch):
     model, counts = fresh("tied"), []
     plain = type(model).step_among

@@ -7,6 +7,8 @@ import pytest
 
 from keras_luong import AttentionDecoder, AttentionDecoderCell, LuongAttention, Seq2Seq
 
+pytestmark = pytest.mark.traced
+
 WORDS, UNITS = 9, 4
 
 

@@ -161,6 +161,7 @@ def compiled(function, jit_compile=False):
     if BACKEND == "tensorflow":
         import tensorflow as tf
 
+        assert not (jit_compile and tf.config.functions_run_eagerly()), "mark the test as `traced`"
         return tf.function(function, jit_compile=jit_compile)
     if BACKEND == "jax":
         import jax

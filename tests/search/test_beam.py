@@ -258,6 +258,7 @@ def test_padding_does_not_matter():
     np.testing.assert_array_equal(one.attention_scores, other.attention_scores[..., :3])
 
 
+@pytest.mark.traced
 def test_xla_gives_the_same():
     search = BeamSearch(3, **CASES["rules"])
     tables = random_tables(17, BATCH, VOCABULARY)

@@ -141,6 +141,7 @@ def test_groups_as_wide_as_the_space_find_it_once():
     check_equals_enumeration(search, result, tables, MAX_LENGTH)
 
 
+@pytest.mark.traced
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_the_best_does_not_depend_on_how_much_more_comes_back(jit_compile):
     # Here `early_stopping` has something to do.

@@ -194,6 +194,7 @@ def test_a_number_is_the_first_of_consecutive_seeds():
     np.testing.assert_array_equal(one.ids, other.ids)
 
 
+@pytest.mark.traced
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="TensorFlow alone has XLA besides")
 def test_xla_and_what_is_not_compiled_draw_the_same():
     tables, seed = random_tables(6, 4, VOCABULARY), seeds(1, 2, 3, 4)

@@ -1,5 +1,7 @@
 """A search whose batch shrinks finds what the one finds that computes every sentence to the end."""
 
+import functools
+
 import numpy as np
 import pytest
 from keras import ops
@@ -8,7 +10,10 @@ from keras_luong.search import BeamSearch, GreedySearch, SamplingSearch
 from tests.search.oracles import END
 from tests.search.running import BACKEND, random_tables, searched, step_of, to_numpy
 
-pytestmark = pytest.mark.skipif(BACKEND == "jax", reason="On JAX every size is known for good")
+pytestmark = [
+    pytest.mark.skipif(BACKEND == "jax", reason="On JAX every size is known for good"),
+    pytest.mark.traced,
+]
 
 BATCH, MAX_LENGTH = 13, 9
 PREFIX = np.random.default_rng(1).integers(-1, 4, size=(BATCH, 2)).astype("int32")
@@ -32,15 +37,31 @@ CASES = {
 
 def shrunk(search, tables, inputs, step=None, traced=True):
     """The result of a search whose batch shrinks, on TensorFlow traced for any size of batch."""
-    names = tuple(inputs)
+    arrays = [tables.logits, tables.attention, tables.kept, *inputs.values()]
+    tensors = [ops.convert_to_tensor(array) for array in arrays]
+    arguments = search, step, tables.factor, tables.start, tuple(inputs)
+    if BACKEND != "tensorflow" or not traced:
+        return to_numpy(_run(*arguments)(*tensors))
+    sizes = tuple((None, *one.shape[1:]) for one in tensors)
+    return to_numpy(_traced(sizes, tuple(one.dtype for one in tensors), *arguments)(*tensors))
 
+
+@functools.cache
+def _traced(sizes, dtypes, *arguments):
+    import tensorflow as tf
+
+    specs = [tf.TensorSpec(*spec) for spec in zip(sizes, dtypes, strict=True)]
+    return tf.function(_run(*arguments), input_signature=specs)
+
+
+def _run(search, step, factor, start, names):
     def run(logits, weights, kept, *given):
         batch = ops.shape(logits)[0]
         return search(
-            step or step_of(tables.factor),
+            step or step_of(factor),
             {"node": ops.zeros((batch, 1, 1), "int32")},
             (logits, weights),
-            start_ids=ops.full((batch, 1), tables.start, "int32"),
+            start_ids=ops.full((batch, 1), start, "int32"),
             end_id=END,
             max_length=MAX_LENGTH,
             source_mask=kept,
@@ -48,14 +69,7 @@ def shrunk(search, tables, inputs, step=None, traced=True):
             **dict(zip(names, given, strict=True)),
         )
 
-    arrays = [tables.logits, tables.attention, tables.kept, *inputs.values()]
-    tensors = [ops.convert_to_tensor(array) for array in arrays]
-    if BACKEND == "tensorflow" and traced:
-        import tensorflow as tf
-
-        specs = [tf.TensorSpec((None, *one.shape[1:]), one.dtype) for one in tensors]
-        run = tf.function(run, input_signature=specs)
-    return to_numpy(run(*tensors))
+    return run
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -15,6 +15,7 @@ from tests.serving.numbers import VOCABULARY
 BATCH = 50
 WARM_UP = 1000
 THREADS = 4
+SHORT = 300
 
 
 def short_and_long(short, long):
@@ -52,7 +53,7 @@ def answers(exported, columns, cpp_runner):
     return of
 
 
-@pytest.mark.parametrize("count", short_and_long(1_000, 10_000))
+@pytest.mark.parametrize("count", short_and_long(SHORT, 10_000))
 def test_every_row_is_answered_as_if_it_were_alone(columns, answers, count):
     for name in columns:
         _, replies = answers(name, count)
@@ -84,7 +85,7 @@ def test_the_bytes_are_of_every_kind():
 def test_threads_on_one_session_say_what_one_thread_says(exported, columns, answers, cpp_runner):
     for name in columns:
         # Single rows, then batches: different shapes are at work at the same time.
-        requests, expected = (both[-220:] for both in answers(name, 1_000))
+        requests, expected = (both[-220:] for both in answers(name, SHORT))
         replies = cpp_loader.run(
             cpp_runner, exported, requests, signature=name, threads=THREADS, timeout=3000
         )

@@ -32,6 +32,7 @@ def fit(translator, directory=None, epochs=2, **arguments):
         pairs()[:BATCH_SIZE],
         epochs=epochs,
         batch_size=BATCH_SIZE,
+        buckets=1,  # each has a graph of its own
         checkpoint_dir=directory,
         checkpoint_freq=3,
         verbose=0,

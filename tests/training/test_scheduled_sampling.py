@@ -36,7 +36,7 @@ def build(seed):
         AttentionDecoder(AttentionDecoderCell(keras.layers.GRUCell(4), LuongAttention(), 4)),
         scheduled_sampling=ScheduledSampling(InverseSigmoidDecay(1.5), draws=True),
     )
-    model.compile(keras.optimizers.SGD(0.5), MaskedCrossentropy(), jit_compile=True)
+    model.compile(keras.optimizers.SGD(0.5), MaskedCrossentropy(), jit_compile=False)
     return model
 
 
