@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_luong.layers import LuongAttention
+from keras_luong.layers import AttentionDecoder, AttentionDecoderCell, LuongAttention
 from tests.layers.layer_checks import (
     POLICIES,
     check_config,
@@ -320,6 +320,47 @@ def test_dropout_drops_weights_in_training_only():
     np.testing.assert_allclose(weights[~dropped], 2.0 * scores[~dropped], atol=1e-5)
     again, _ = revealing_call(layer, training=True)
     assert ((again == 0) != dropped).any()
+
+
+def agreement(dropped, axis):
+    """How often neighbours along an axis are dropped alike."""
+    return (np.diff(dropped.astype(int), axis=axis) == 0).mean()
+
+
+@pytest.mark.parametrize("score_mode", ["general", "concat"])
+def test_every_step_of_every_sentence_has_weights_of_its_own_dropped(score_mode):
+    layer, rate = LuongAttention(score_mode, dropout=0.25), 0.25
+    value = np.broadcast_to(np.eye(8, dtype="float32"), (40, 8, 8))
+    weights, scores = to_numpy(
+        layer(random(40, 10, DEPTH), value, return_attention_scores=True, training=True)
+    )
+    dropped = weights == 0
+    np.testing.assert_allclose(weights[~dropped], scores[~dropped] / (1 - rate), rtol=1e-4)
+    # 3,200 draws: four standard deviations are at most 0.035.
+    assert abs(dropped.mean() - rate) < 0.035
+    for axis in range(3):
+        assert abs(agreement(dropped, axis) - rate**2 - (1 - rate) ** 2) < 0.035
+
+
+def dropped_by_coverage(queries, memory):
+    layer = LuongAttention("concat", use_coverage=True, dropout=0.25)
+    return layer(queries, memory, training=True)
+
+
+def dropped_by_a_decoder(queries, memory):
+    cell = AttentionDecoderCell(
+        keras.layers.GRUCell(4), LuongAttention(dropout=0.25), units=None, input_feeding=False
+    )
+    return AttentionDecoder(cell)(queries, memory, training=True)
+
+
+@pytest.mark.parametrize("contexts", [dropped_by_coverage, dropped_by_a_decoder])
+def test_steps_that_depend_on_each_other_share_what_is_dropped(contexts):
+    memory = np.broadcast_to(np.eye(8, dtype="float32"), (100, 8, 8))
+    dropped = to_numpy(contexts(random(100, 5, DEPTH), memory))[0] == 0
+    assert agreement(dropped, axis=1) == 1
+    # 800 draws: four standard deviations are at most 0.07.
+    assert abs(dropped.mean() - 0.25) < 0.07 and abs(agreement(dropped, axis=0) - 0.625) < 0.07
 
 
 def test_dropout_of_one_step():

@@ -6,6 +6,7 @@ Its numbers are held in `test_monotonic_attention_numbers.py`.
 import keras
 import numpy as np
 import pytest
+from keras import ops
 
 from keras_luong.layers import (
     AttentionDecoder,
@@ -75,6 +76,23 @@ def test_noise_in_training_only(input_feeding):
     # p of position 0 at each step, read off what the reader at 0 does: a_t(0) = p_t a_(t-1)(0).
     stops = first[0, 1:, 0] / first[0, :-1, 0]
     assert np.ptp([first[0, 0, 0], *stops]) > 0.01  # and at every step
+
+
+def test_the_noise_is_normal():
+    attention = MonotonicAttention(LuongAttention(), sigmoid_noise=2.0, seed=5)
+    attention.build((50, 8, 4), (50, 6, 4))
+    memory = attention.prepare(ops.zeros((50, 6, 4)))
+    assert attention.draw_noise(memory, 8, training=False) is None
+    first, second = (to_numpy(attention.draw_noise(memory, 8, training=True))[0] for _ in range(2))
+    assert first.shape == (50, 8, 6) and (first != second).all()
+    # 2,400 draws: four standard deviations of the mean are 0.16, of the variance's root 0.12.
+    assert abs(first.mean()) < 0.16 and abs(first.std() - 2.0) < 0.12
+    for axis in range(3):  # neighbours have nothing to do with each other
+        one, other = (
+            first.take(range(1, first.shape[axis]), axis),
+            first.take(range(first.shape[axis] - 1), axis),
+        )
+        assert abs(np.mean(one * other)) / 4 < 4 / np.sqrt(one.size)
 
 
 def test_seed_of_the_noise():
