@@ -26,7 +26,15 @@ def rounded(values, axis):
     return np.rint(values / largest * 127) * largest / 127
 
 
-def with_rounded_weights(name):
+def rounded_to_16_levels(values, axis):
+    """The nearest of 16 evenly spaced numbers from the smallest to the largest; 0 is among them."""
+    least, largest = (of(values, axis=axis, keepdims=True, initial=0.0) for of in (np.min, np.max))
+    distance = np.maximum((largest - least) / 15, 1e-9)
+    zero = np.rint(-8 - least / distance)
+    return (np.clip(np.rint(values / distance) + zero, -8, 7) - zero) * distance
+
+
+def with_rounded_weights(name, rounded=rounded):
     """The model in float32, with what `quantize` makes integers rounded by NumPy."""
     model = fresh(name)
     for layer in (*model.encoder.layers, model.target_embedding, model.head):
@@ -57,6 +65,16 @@ def test_integers_in_place_of_weights_are_weights_rounded(name):
     inputs = [SOURCE, TARGET]
     np.testing.assert_allclose(forward(model, inputs), forward(expected, inputs), atol=1e-4)
     assert np.abs(forward(fresh(name), inputs) - forward(expected, inputs)).max() > 1e-3
+    assert_same(generate(model, **SEARCH), generate(expected, **SEARCH))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_four_bits_are_weights_rounded_to_16_levels(name):
+    model, expected = quantized(name, "int4"), with_rounded_weights(name, rounded_to_16_levels)
+    inputs = [SOURCE, TARGET]
+    np.testing.assert_allclose(forward(model, inputs), forward(expected, inputs), atol=1e-4)
+    # They are no finer ones: these are far from the floats.
+    assert np.abs(forward(fresh(name), inputs) - forward(expected, inputs)).max() > 0.1
     assert_same(generate(model, **SEARCH), generate(expected, **SEARCH))
 
 

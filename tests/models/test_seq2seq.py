@@ -307,6 +307,24 @@ def test_inputs_by_name_and_in_order():
     np.testing.assert_array_equal(to_numpy(model({"source": SOURCE, "target": target})), in_order)
 
 
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_a_score_in_mixed_precision_is_float32(policy):
+    keras.config.set_dtype_policy(policy)
+    model = fresh("untied")
+    inputs = [SOURCE, TARGETS_IN]
+    scored = model.score(*inputs, TARGETS)
+    for one in (scored.log_probs, scored.token_log_probs):
+        assert keras.backend.standardize_dtype(one.dtype) == "float32"
+    # The logits have 8 or 11 bits; what is made of them has 24.
+    logits, _ = to_numpy(model.with_attention_scores()(inputs, training=False))
+    logits = logits.astype("float64")
+    expected = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+    expected = np.take_along_axis(expected, TARGETS[..., None], axis=-1)[..., 0] * (TARGETS != 0)
+    (of_tokens, log_probs) = to_numpy([scored.token_log_probs, scored.log_probs])
+    np.testing.assert_allclose(of_tokens, expected, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(log_probs, expected.sum(axis=-1), rtol=0, atol=1e-4)
+
+
 def test_dropout_in_training_only():
     model = build(dropout=0.5)
     inputs = [SOURCE, np.array([[2, 4, 5]] * 4, "int32")]
