@@ -98,14 +98,14 @@ class BahdanauAttention(ScoredAttention):
     def build_score(self, query_depth: int, key_depth: int) -> None:
         self.query_kernel = self.weight("query_kernel", (query_depth, self.units))
         self.key_kernel = self.weight("key_kernel", (key_depth, self.units))
-        self.v = self.vector_weight("v", self.units)
+        self.v = self.weight("v", (self.units,))
         self.g = self.bias = self.coverage_kernel = None
         if self.normalize:
             start = keras.initializers.Constant(self.units**-0.5)
             self.g = self.weight("g", (), start)
             self.bias = self.weight("bias", (self.units,), "zeros")
         if self.use_coverage:
-            self.coverage_kernel = self.vector_weight("coverage_kernel", self.units)
+            self.coverage_kernel = self.weight("coverage_kernel", (self.units,))
 
     def project_keys(self, key: Tensor) -> Tensor | None:
         return functional.project(key, self.cast(self.key_kernel))

@@ -175,7 +175,7 @@ class LuongAttention(ScoredAttention):
         _BUILDERS[self.score_mode](self, query_depth, key_depth)
         if self.window == "local_p":
             self.position_kernel = self.weight("position_kernel", (query_depth, query_depth))
-            self.position_v = self.vector_weight("position_v", query_depth)
+            self.position_v = self.weight("position_v", (query_depth,))
 
     def _build_dot(self, query_depth: int, key_depth: int) -> None:
         if query_depth != key_depth:
@@ -191,11 +191,11 @@ class LuongAttention(ScoredAttention):
         units = self.units or query_depth
         self.query_kernel = self.weight("query_kernel", (query_depth, units))
         self.key_kernel = self.weight("key_kernel", (key_depth, units))
-        self.v = self.vector_weight("v", units)
+        self.v = self.weight("v", (units,))
         if self.use_bias:
             self.bias = self.weight("bias", (units,), "zeros")
         if self.use_coverage:
-            self.coverage_kernel = self.vector_weight("coverage_kernel", units)
+            self.coverage_kernel = self.weight("coverage_kernel", (units,))
 
     def _build_location(self, query_depth: int, key_depth: int) -> None:
         self.kernel = self.weight("kernel", (query_depth, self.max_source_length))
@@ -205,8 +205,8 @@ class LuongAttention(ScoredAttention):
     def _build_tutorial(self, query_depth: int, key_depth: int) -> None:
         units = self.units or query_depth
         self.kernel = self.weight("kernel", (self.max_source_length, query_depth, units))
-        self.v = self.vector_weight("v", units)
-        self.u = self.vector_weight("u", key_depth)
+        self.v = self.weight("v", (units,))
+        self.u = self.weight("u", (key_depth,))
 
     # -- logits ---------------------------------------------------------------------------------
 

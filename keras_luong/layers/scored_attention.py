@@ -151,13 +151,6 @@ class ScoredAttention(Attention):
         """`add_weight` with the arguments that all scores use."""
         return self.add_weight(name=name, shape=shape, initializer=initializer)
 
-    def vector_weight(self, name: str, size: int) -> Any:
-        """A trained vector, initialised as a kernel of one column would be."""
-        # The maths needs a vector, and Glorot's initializer would take it for fan-in and fan-out.
-        limit = (3.0 / size) ** 0.5
-        initializer = keras.initializers.RandomUniform(-limit, limit, seed=self.seed)
-        return self.weight(name, (size,), initializer)
-
     def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),

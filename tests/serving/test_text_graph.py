@@ -73,10 +73,21 @@ def test_what_no_text_of_so_many_subwords_has_is_not_read(letters):
     assert truncated.numpy().tolist() == [False, True, True, True, True]
     for row, ids in enumerate(source_ids(letters, tf.constant(texts), 3).to_list()):
         assert ids == [one for one in source.numpy()[row].tolist() if one]
-    # The character at the edge is whole, however many bytes it has.
-    edge = "a" * (limit - 1) + "犬" * 2
-    (text,), (cut,) = (one.numpy() for one in _shortened(tf.constant([edge]), 3))
-    assert text.decode() == edge[:limit] and cut
+
+
+@pytest.mark.parametrize("character", ["x", "ä", "犬", "🙂"])  # one byte, two, three and four
+def test_as_many_characters_are_read_whatever_their_bytes(letters, character):
+    limit = 64 * 3
+    texts = [character * limit, character * (limit + 1), "a" * (limit - 1) + character * 2]
+    read, cut = (one.numpy() for one in _shortened(tf.constant(texts), 3))
+    assert [one.decode() for one in read] == [text[:limit] for text in texts]
+    assert cut.tolist() == [False, True, True]
+    # A run of unknown characters is one subword: what follows it is read up to the limit.
+    space, a = ids_of(letters, "▁a")
+    texts = [character * (limit - 1) + "a", character * limit + "a"]
+    source, truncated = (one.numpy().tolist() for one in read_source(letters, texts, 3))
+    assert source == [[space, UNKNOWN_ID, a, END_ID], [space, UNKNOWN_ID, END_ID, 0]]
+    assert truncated == [False, True]
 
 
 STEPS, SOURCE = 5, 4

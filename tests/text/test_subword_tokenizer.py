@@ -627,6 +627,14 @@ def test_samples_spell_the_text_and_go_to_the_best_where_alpha_is_large(german):
     assert german.sample(GERMAN, 1e6, 5) == german.tokenize(GERMAN).to_list()
 
 
+@pytest.mark.parametrize("normalization", ["nmt_nfkc", "nmt_nfkc_cf", "identity"])
+def test_samples_are_of_the_text_that_is_tokenized(normalization):
+    tokenizer = SubwordTokenizer.train(GERMAN, 310, byte_fallback=True, normalization=normalization)
+    texts = [*GERMAN, *ODD, "Die  Hunde\tlaufen\u3000\n", "▁Die▁ ▁Stadt", " x ", "ＤＩＥ Ⅷ"]
+    # The most probable segmentation, where alpha is large.
+    assert tokenizer.sample(texts, 1e6, 5) == tokenizer.tokenize(texts).to_list()
+
+
 def test_samples_depend_on_their_seed_alone(german, english):
     first = german.sample(GERMAN, 0.1, 7)
     assert german.sample(GERMAN, 0.1, 8) != first
