@@ -63,6 +63,7 @@ test-beam: $(VENV_BEAM)/.test  ## Run the tests of translating folders of files,
 test-long: $(VENV)/.test $(VENV_TORCH)/.test  ## Run what takes long: an hour's soak of exports, ten thousand random texts, every case on JAX
 	$(call pytest,$(VENV),tensorflow,$(large),-m long)
 	$(call pytest,$(VENV),jax,,-m long)
+	$(call pytest,$(VENV),jax JAX_ENABLE_X64=1,,-m long $(in_float64))
 	$(call pytest,$(VENV_TORCH),torch,,-m long)
 
 test-all: lint types wheel-check test test-torch test-beam test-long  ## Run every check

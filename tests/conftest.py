@@ -65,18 +65,16 @@ LONGEST = (
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Begins with what takes longest; on JAX, has but the first case of most tests in float32.
+    """Begins with what takes longest; on JAX, has but the first case of most tests.
 
     There each case compiles programs of its own, for seconds. The others run on TensorFlow and
-    torch, and on JAX with all that is `long`. Numbers of every case run in float64, and every
-    option in `test_options*.py`.
+    torch, and on JAX with all that is `long`. Every option of the layers runs always.
     """
     place = {name: index for index, name in enumerate(LONGEST)}
     items.sort(key=lambda item: place.get(item.path.stem, len(LONGEST)))
     seen = set()
-    in_float32_on_jax = keras.config.backend() == "jax" and not os.environ.get("JAX_ENABLE_X64")
     for item in items:
-        if in_float32_on_jax and not item.path.stem.startswith("test_options"):
+        if keras.config.backend() == "jax" and not item.path.stem.startswith("test_options"):
             name = item.path, item.originalname
             if name in seen:
                 item.add_marker("long")
