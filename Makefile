@@ -19,7 +19,7 @@ PYTEST_ARGS ?=
 MULTI30K ?=
 BENCH_ARGS ?=
 
-with_extras := .[test,jax,examples,serving]
+with_extras := .[test,jax,scores,serving]
 # TensorFlow's C++ library needs Linux.
 tensorflow_2_20 := $(if $(filter Linux,$(shell uname -s)),$(VENV)/tensorflow-2.20/.complete)
 # What float64 may change, by name; the rest has run in float32.

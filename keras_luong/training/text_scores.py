@@ -112,7 +112,7 @@ def _metric(name: str, tokenize: str | None) -> Any:
         import sacrebleu
     except ImportError as error:
         raise ImportError(
-            "BLEU and chrF are computed by sacrebleu: pip install 'keras-luong[examples]'. "
+            "BLEU and chrF are computed by sacrebleu: pip install 'keras-luong[scores]'. "
             "'exact_match' needs nothing."
         ) from error
     if name != "bleu":
