@@ -26,16 +26,17 @@ tensorflow_2_20 := $(if $(filter Linux,$(shell uname -s)),$(VENV)/tensorflow-2.2
 in_float64 := -k 'numbers or fast or float64 or functional or gradient or difference'
 # TensorFlow keeps each program that XLA compiled as long as the process lives, 40 MB and more of it: so
 # groups of tests run one after the other, each in processes of its own. The last is what no other names.
-large := tests/layers/test_options_training.py tests/layers tests/models tests/serving tests/training
+large := tests/layers/test_options_training.py tests/layers tests/models tests/serving/test_[t-z]* tests/serving tests/training
 
-# $(call pytest,folder,backend,groups,options). The workers share a group file by file, one that is a
-# file test by test. pytest's 5 says that nothing of a group was chosen.
+# $(call pytest,folder,backend,groups,options): a group is a folder, a pattern of files, or a file. The
+# workers share it file by file, one that is a file test by test. pytest's 5 says that nothing of it
+# was chosen. The loops take patterns as they are (set -f), pytest the files.
 define pytest
-	@chosen=5; for group in $(3) tests; do \
+	@set -f; chosen=5; for group in $(3) tests; do \
 		dist='loadfile --no-loadscope-reorder' ignored=; case $$group in *.py) dist=load;; esac; \
-		for other in $(3); do case $$other in $$group/*) ignored="$$ignored --ignore=$$other";; esac; done; \
-		KERAS_BACKEND=$(2) $(1)/bin/python -m pytest -n auto --dist $$dist $$group $$ignored $(4) $(PYTEST_ARGS); \
-		code=$$?; [ $$code = 5 ] || chosen=$$code; [ $$code = 0 ] || [ $$code = 5 ] || exit $$code; \
+		for other in $(3); do case $$other in $$group/*) ignored="$$ignored --ignore-glob=$$other";; esac; done; \
+		set +f; KERAS_BACKEND=$(2) $(1)/bin/python -m pytest -n auto --dist $$dist $$group $$ignored $(4) $(PYTEST_ARGS); \
+		code=$$?; set -f; [ $$code = 5 ] || chosen=$$code; [ $$code = 0 ] || [ $$code = 5 ] || exit $$code; \
 	done; exit $$chosen
 endef
 
