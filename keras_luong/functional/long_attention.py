@@ -23,8 +23,8 @@ Tensor = Any
 LONG_FROM = 2**24
 # About as many weights as one block holds: 16 MiB in float32.
 _BLOCK = 2**22
-# The backward pass, which holds more beside them, takes blocks of a fourth of that: with an eighth
-# it takes a twentieth more time, and with a half 15 MB more.
+# The backward pass, which holds more beside them, takes blocks of a fourth of that: smaller ones
+# take more time, and larger ones more memory.
 _SHARE = 4
 # In at most as many blocks, each a tensor of its own, it adds up the gradient for the query.
 _SUMS = 8

@@ -24,7 +24,7 @@ class PairFilter:
         max_ratio: The most that the longer side may have as a multiple of the shorter.
         copies: Whether pairs stay whose sides are equal.
         duplicates: Whether pairs stay that were there before. To know them, a number is kept of
-            every pair: some 70 bytes.
+            every pair.
 
     Attributes:
         dropped: Number of pairs dropped so far, by reason.

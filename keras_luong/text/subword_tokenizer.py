@@ -111,7 +111,7 @@ class SubwordTokenizer(tf.Module):
                 character.
             normalization: What happens to the text first: `"nmt_nfkc"`, `"nmt_nfkc_cf"` (also
                 folds case), `"nfkc"`, `"nfkc_cf"`, or `"identity"`, which keeps characters as they
-                are and saves the 240 kB that the tables of the others take in the model.
+                are, and the model without the tables of the others.
             character_coverage: Share of the characters that must be in the vocabulary. Less than 1
                 leaves the rarest to the unknown id.
             split_digits: Whether every digit is an id of its own.

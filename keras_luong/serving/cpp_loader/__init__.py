@@ -58,7 +58,7 @@ def obstacle() -> str | None:
 
 
 def build(folder: Path, packages: Path | None = None) -> Path:
-    """Compiles the program against a TensorFlow wheel, in about 15 seconds.
+    """Compiles the program against a TensorFlow wheel.
 
     Args:
         folder: Where the program shall stand.
