@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import tomllib
 import zipfile
 from pathlib import Path
@@ -67,6 +68,18 @@ def environment(wheel, tmp_path_factory):
     run(*install, wheel, cwd=folder)
     yield folder
     shutil.rmtree(folder)  # 2 GB: more than pytest should keep of its last three runs
+
+
+def test_the_source_archive_holds_what_its_tests_need(tmp_path):
+    run(sys.executable, "-m", "build", "--sdist", "--outdir", tmp_path, ROOT, cwd=tmp_path)
+    (path,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(path) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    folders = ("docs", "examples", "keras_luong", "saved_models", "tests")
+    needed = [path for folder in folders for path in (ROOT / folder).rglob("*.*") if path.is_file()]
+    needed = {path.relative_to(ROOT).as_posix() for path in needed if path.suffix != ".pyc"}
+    assert len(needed) > 100 and needed <= names
+    assert {"Makefile", "README.md", ".ci/run", ".ci/skips", "benchmarks/RESULTS.md"} <= names
 
 
 def test_holds_the_packages_and_nothing_else(wheel):
