@@ -26,7 +26,7 @@ tensorflow_2_20 := $(if $(filter Linux,$(shell uname -s)),$(VENV)/tensorflow-2.2
 in_float64 := -k 'numbers or fast or float64 or functional or gradient or difference'
 # TensorFlow keeps each program that XLA compiled as long as the process lives, 40 MB and more of it: so
 # groups of tests run one after the other, each in processes of its own. The last is what no other names.
-large := tests/layers/test_options_training.py tests/layers tests/models tests/serving/test_[t-z]* tests/serving tests/training
+large := tests/layers/test_options_training.py tests/layers tests/models tests/serving/test_[a-l]* tests/serving tests/training
 
 # $(call pytest,folder,backend,groups,options): a group is a folder, a pattern of files, or a file. The
 # workers share it file by file, one that is a file test by test. pytest's 5 says that nothing of it

@@ -145,7 +145,14 @@ OTHERS = {
 }
 
 
-@pytest.mark.parametrize("arguments", OTHERS.values(), ids=OTHERS)
+OTHER_MODELS = [
+    # Each is an export and a load; the first has the most of its own.
+    pytest.param(arguments, id=name, marks=[pytest.mark.long] if index else [])
+    for index, (name, arguments) in enumerate(OTHERS.items())
+]
+
+
+@pytest.mark.parametrize("arguments", OTHER_MODELS)
 def test_other_models_serve_too(tokenizer, tmp_path, cpp_runner, arguments):
     translator = untrained(tokenizer, **arguments)
     translator.export(tmp_path / "1")
