@@ -106,6 +106,7 @@ def test_numbers(name, training, ways):
 
 
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="pairs of options run on TensorFlow")
+@pytest.mark.long  # each option of a pair is in test_numbers
 @pytest.mark.parametrize("name", PAIRS)
 def test_numbers_of_pairs(name):
     with_scores, without = both_ways(PAIRS[name], training=True)
