@@ -1,4 +1,4 @@
-"""What each weight begins with: Glorot's uniform numbers for its shape, zeros, ones or a constant.
+"""Every weight begins with Glorot's uniform numbers for its shape, with zeros, ones or a constant.
 
 Glorot, Bengio (2010), equation 16: uniform up to `sqrt(6 / (fan in + fan out))`. A vector is `n` in
 and `n` out, as Keras has it; a stack of kernels has as many times more of both.
@@ -22,8 +22,8 @@ QUERY, MEMORY, UNITS, SOURCE = 64, 80, 96, 16
 POSITIONS = {"max_source_length": SOURCE}
 
 
-def attention(layer):
-    layer.build((None, None, QUERY), (None, None, MEMORY))
+def attention(layer, memory=MEMORY):
+    layer.build((None, None, QUERY), (None, None, memory))
     return layer
 
 
@@ -47,7 +47,7 @@ def copying():
 
 MADE = {
     "general": lambda: attention(LuongAttention()),
-    "scale": lambda: attention_of_one_depth(LuongAttention("dot", use_scale=True)),
+    "scale": lambda: attention(LuongAttention("dot", use_scale=True), QUERY),
     "concat": lambda: attention(LuongAttention("concat", units=UNITS, use_bias=True)),
     "coverage": lambda: attention(LuongAttention("concat", units=UNITS, use_coverage=True)),
     "location": lambda: attention(LuongAttention("location", use_bias=True, **POSITIONS)),
@@ -62,11 +62,6 @@ MADE = {
     "copying": copying,
 }
 CONSTANTS = {"scale": 1.0, "g": UNITS**-0.5, "score_bias": -4.0}
-
-
-def attention_of_one_depth(layer):
-    layer.build((None, None, QUERY), (None, None, QUERY))
-    return layer
 
 
 def limit(shape):

@@ -1,4 +1,4 @@
-"""What dropout drops around a decoder in training: which numbers, how many, by what factor."""
+"""Dropout around a decoder in training: which numbers it drops, how many, and by what factor."""
 
 import functools
 
