@@ -15,7 +15,7 @@ from tests.serving.numbers import VOCABULARY
 BATCH = 50
 WARM_UP = 1000
 THREADS = 4
-SHORT = 100
+SHORT = 300
 
 
 def short_and_long(short, long):
